@@ -29,18 +29,37 @@ if complete "$out"; then
 fi
 mkdir -p "$out"
 
+# Every binary arrives under another name first: an interrupted run leaves nothing that looks finished, and two runs
+# at once do not write into each other's file.
+build=
+partial=$out/.partial.$$
+tidy_up() {
+  if [ -n "$build" ]; then kill "$build" 2>/dev/null || true; fi
+  rm -f "$partial"
+}
+trap tidy_up EXIT
+trap 'exit 130' INT TERM
+
 # An incomplete KUBEBUILDER_ASSETS (the usual one lacks kube-controller-manager) still saves most of the work.
 take_from() {
   local b
   for b in "${need[@]}"; do
-    if [ -x "$1/$b" ] && [ ! -x "$out/$b" ]; then cp "$1/$b" "$out/$b" && say "took $b from $1"; fi
+    if [ -x "$1/$b" ] && [ ! -x "$out/$b" ]; then
+      cp "$1/$b" "$partial"
+      mv "$partial" "$out/$b"
+      say "took $b from $1"
+    fi
   done
 }
+
+bounded() { if command -v timeout >/dev/null; then timeout "$prebuilt_wait" "$@"; else "$@"; fi; }
+
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   take_from "$KUBEBUILDER_ASSETS"
-elif [ -f "$root/hack/tools/setup-envtest/go.mod" ]; then
+else
   say "looking for a prebuilt $version (at most ${prebuilt_wait}s)"
-  if prebuilt=$(timeout "$prebuilt_wait" go -C "$root/hack/tools/setup-envtest" tool setup-envtest use "${version#v}" --bin-dir "$root/bin/envtest" -p path 2>/dev/null); then
+  setup=$("$root/hack/tools/tool.sh" setup-envtest)
+  if prebuilt=$(bounded "$setup" use "${version#v}" --bin-dir "$root/bin/envtest" -p path 2>/dev/null); then
     take_from "$prebuilt"
   else
     say "none in reach; building from source (minutes on a cold cache, seconds on a warm one)"
@@ -61,14 +80,15 @@ for b in "${need[@]}"; do
   [ -x "$out/$b" ] && continue
   say "building $b"
   start=$SECONDS
-  CGO_ENABLED=0 go build -trimpath -ldflags "$ldflags" -o "$out/.$b.partial" "$(package "$b")" &
+  CGO_ENABLED=0 go build -trimpath -ldflags "$ldflags" -o "$partial" "$(package "$b")" &
   build=$!
   while kill -0 "$build" 2>/dev/null; do
     sleep 1
     if [ $(((SECONDS - start) % 30)) -eq 29 ]; then say "  $b: $((SECONDS - start))s"; fi
   done
   wait "$build"
-  mv "$out/.$b.partial" "$out/$b"
+  build=
+  mv "$partial" "$out/$b"
   say "built $b in $((SECONDS - start))s"
 done
 echo "$out"

@@ -1,5 +1,5 @@
 // Pins the Kubernetes binaries that tests and the demo run when no prebuilt set is at hand.
-// Built by hack/kube/build.sh; nothing of the product imports this module.
+// Built by hack/kube/assets.sh; nothing of the product imports this module.
 module github.com/mqtt-token-operator/mqtt-token-operator/hack/kube
 
 go 1.26.0

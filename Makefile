@@ -1,0 +1,95 @@
+# One target per question; `make` alone lists them. Needs Go, git, make and a C compiler (for the race detector);
+# everything else is pinned under hack/ and built on first use.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PKG       ?= ./...
+TEST_ARGS ?=
+DEMO_ARGS ?=
+FUZZTIME  ?= 30s
+
+TOOL     := hack/tools/tool.sh
+COMMANDS := $(wildcard cmd/*)
+MODULES  := . $(patsubst %/go.mod,%,$(wildcard hack/*/go.mod hack/tools/*/go.mod))
+# What controller-gen writes; `make verify` holds exactly these against a fresh run.
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
+
+##@ Use
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Start a cluster, the simulator and the operator on this machine; DEMO_ARGS=--once runs the tour and ends.
+	@assets=$$(hack/kube/assets.sh); bin/playground --assets "$$assets" --manager bin/manager $(DEMO_ARGS)
+
+.PHONY: build
+build: ## Build every command into bin/.
+	@$(if $(COMMANDS),go build -trimpath -o bin/ $(COMMANDS:%=./%),echo "build: no commands yet")
+
+.PHONY: build-installer
+build-installer: manifests ## Write dist/install.yaml: CRDs, RBAC and the manager in one file.
+	@mkdir -p dist
+	@kustomize=$$($(TOOL) kustomize); "$$kustomize" build config/default > dist/.install.yaml && mv dist/.install.yaml dist/install.yaml
+	@echo "wrote dist/install.yaml"
+
+##@ Check
+
+.PHONY: test
+test: ## Run all tests, fuzz seeds included, under the race detector against a real API server; PKG and TEST_ARGS narrow it.
+	@assets=$$(hack/kube/assets.sh); KUBEBUILDER_ASSETS=$$assets go test -race -timeout 15m $(TEST_ARGS) $(PKG)
+
+.PHONY: lint
+lint: ## Run golangci-lint on everything and kube-api-linter on api/.
+	@linter=$$($(TOOL) golangci-lint); "$$linter" run
+	@$(if $(wildcard api),linter=$$($(TOOL) kube-api-linter); "$$linter" run --config .golangci-kal.yml ./api/...,echo "lint: no api/ yet")
+
+.PHONY: verify
+verify: verify-format verify-modules verify-generated ## Fail if formatting, modules or generated files are not what the sources say.
+
+.PHONY: verify-format
+verify-format:
+	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi
+
+.PHONY: verify-modules
+verify-modules:
+	@for module in $(MODULES); do echo "verify: go mod tidy -diff in $$module"; go -C "$$module" mod tidy -diff; done
+
+.PHONY: verify-generated
+verify-generated:
+	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; \
+	for path in $(wildcard $(GENERATED)); do mkdir -p "$$before/$$(dirname "$$path")"; cp -R "$$path" "$$before/$$path"; done; \
+	$(MAKE) generate manifests; \
+	for path in $$(ls -d $(GENERATED) 2>/dev/null || true); do diff -ruN "$$before/$$path" "$$path" || { echo "verify: $$path was out of date; it is regenerated now, commit it"; exit 1; }; done
+	@$(if $(wildcard config/default/kustomization.yaml),kustomize=$$($(TOOL) kustomize); "$$kustomize" build config/default >/dev/null,echo "verify: no config/default yet")
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each.
+	@hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	@go test -run '^$$' -bench . -benchmem $(PKG)
+
+##@ Generate
+
+.PHONY: generate
+generate: ## Write the DeepCopy methods of the API types.
+	@$(if $(wildcard api),gen=$$($(TOOL) controller-gen); "$$gen" object paths=./api/...,echo "generate: no api/ yet")
+
+.PHONY: manifests
+manifests: ## Write the CRDs and the manager's ClusterRole into config/.
+	@$(if $(wildcard api),gen=$$($(TOOL) controller-gen); "$$gen" crd paths=./api/... output:crd:artifacts:config=config/crd/bases,echo "manifests: no api/ yet")
+	@$(if $(wildcard controllers),gen=$$($(TOOL) controller-gen); "$$gen" rbac:roleName=mqtt-token-operator-manager paths=./controllers/... output:rbac:artifacts:config=config/rbac,echo "manifests: no controllers/ yet")
+
+.PHONY: kube-assets
+kube-assets: ## Fetch or build etcd, kube-apiserver, kube-controller-manager and kubectl; prints their folder.
+	@hack/kube/assets.sh
+
+.PHONY: clean
+clean: ## Remove what the targets above made; bin/k8s, minutes of work, stays.
+	@rm -rf dist bin/tools bin/envtest $(addprefix bin/,$(notdir $(COMMANDS)))
