@@ -44,8 +44,14 @@ test: ## Run all tests, fuzz seeds included, under the race detector against a r
 	@assets=$$(hack/kube/assets.sh); KUBEBUILDER_ASSETS=$$assets go test -race -timeout 15m $(TEST_ARGS) $(PKG)
 
 .PHONY: lint
-lint: ## Run golangci-lint on everything and kube-api-linter on api/.
+lint: lint-code lint-api ## Run golangci-lint on everything and kube-api-linter on api/; `make -k lint` runs both in any case.
+
+.PHONY: lint-code
+lint-code:
 	@linter=$$($(TOOL) golangci-lint); "$$linter" run
+
+.PHONY: lint-api
+lint-api:
 	@$(if $(wildcard api),linter=$$($(TOOL) kube-api-linter); "$$linter" run --config .golangci-kal.yml ./api/...,echo "lint: no api/ yet")
 
 .PHONY: verify

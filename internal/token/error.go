@@ -75,8 +75,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // AsError returns the *Error in err's chain; any other error becomes one that may pass by itself.
 func AsError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return &Error{Kind: KindUnavailable, Op: "Call", Code: "Unknown", Err: err}

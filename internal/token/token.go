@@ -135,7 +135,7 @@ func (v Value) String() string { return redacted }
 func (v Value) GoString() string { return redacted }
 
 // Format hides the text from every verb, %x and %q included.
-func (v Value) Format(state fmt.State, _ rune) { _, _ = state.Write([]byte(redacted)) }
+func (v Value) Format(state fmt.State, _ rune) { state.Write([]byte(redacted)) }
 
 // MarshalText hides the text from JSON, YAML and structured loggers.
 func (v Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }
