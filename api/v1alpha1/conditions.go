@@ -1,0 +1,104 @@
+package v1alpha1
+
+// Condition types. Each is also described, with all its reasons, on the page of its kind under docs/.
+const (
+	// ReadyCondition is True while the Secret holds tokens that match the spec and are valid now (a grant), or while calls
+	// to the service work (an instance).
+	ReadyCondition = "Ready"
+	// AuthorizedCondition is False while the instance's accessRules do not allow what the grant asks for. Ask the platform
+	// team for a rule, or change the grant as the message says.
+	AuthorizedCondition = "Authorized"
+	// RenewedCondition is False while new tokens cannot be had although they are due. The old ones work until they expire.
+	RenewedCondition = "Renewed"
+	// ReconcilingCondition is True while the spec is not met yet and the operator is at it or waits for something. It is
+	// absent otherwise, as kstatus wants.
+	ReconcilingCondition = "Reconciling"
+	// StalledCondition is True while only an edit of this object can help. It is absent otherwise, as kstatus wants.
+	StalledCondition = "Stalled"
+)
+
+// Reasons that tell of success.
+const (
+	// ReasonIssued says that the Secret holds valid tokens for the spec.
+	ReasonIssued = "Issued"
+	// ReasonAllowed says that the accessRules allow everything the grant asks for.
+	ReasonAllowed = "Allowed"
+	// ReasonConnected says that the service took the instance's credential.
+	ReasonConnected = "Connected"
+)
+
+// Reasons that an application team can act on.
+const (
+	// ReasonInvalidSpec says that the spec cannot be understood; correct it as the message says.
+	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonTemplateInvalid says that a template in spec.secret.template does not render; correct the key that is named.
+	ReasonTemplateInvalid = "TemplateInvalid"
+	// ReasonSecretConflict says that the Secret exists and belongs to something else. It is left alone; delete it or choose
+	// another name.
+	ReasonSecretConflict = "SecretConflict"
+	// ReasonNamespaceNotAllowed says that no access rule applies to the grant's namespace.
+	ReasonNamespaceNotAllowed = "NamespaceNotAllowed"
+	// ReasonClientNotAllowed says that no access rule allows the grant's group or device id.
+	ReasonClientNotAllowed = "ClientNotAllowed"
+	// ReasonTopicNotAllowed says that no access rule covers one of the topics with the actions asked for.
+	ReasonTopicNotAllowed = "TopicNotAllowed"
+	// ReasonValidityTooLong says that the validity exceeds what the access rules allow.
+	ReasonValidityTooLong = "ValidityTooLong"
+	// ReasonRefused says that the service refused the request as it is; change what the message names.
+	ReasonRefused = "Refused"
+	// ReasonSuspended says that spec.suspend keeps the operator from applying for tokens.
+	ReasonSuspended = "Suspended"
+)
+
+// Reasons that pass by themselves, or that somebody else must act on.
+const (
+	// ReasonInstanceNotReady says that the MqttInstance is missing or not usable; its own conditions tell why.
+	ReasonInstanceNotReady = "InstanceNotReady"
+	// ReasonTopicDenied says that the instance's account may not use one of the topics; the platform team creates the parent
+	// topic or extends the account's permission.
+	ReasonTopicDenied = "TopicDenied"
+	// ReasonServiceUnavailable says that the service did not answer properly; the operator tries again.
+	ReasonServiceUnavailable = "ServiceUnavailable"
+	// ReasonThrottled says that the account made too many calls; the operator tries again, slower.
+	ReasonThrottled = "Throttled"
+	// ReasonSecretUnwritable says that the API server did not take or show the Secret; quota, policy or RBAC.
+	ReasonSecretUnwritable = "SecretUnwritable"
+	// ReasonExpired says that the tokens ended before they could be renewed.
+	ReasonExpired = "Expired"
+	// ReasonProgressing says that the operator is at it.
+	ReasonProgressing = "Progressing"
+	// ReasonRevoking says that the grant is being deleted and its tokens are being revoked.
+	ReasonRevoking = "Revoking"
+)
+
+// Reasons of an instance that is not Ready. The platform team acts on them.
+const (
+	// ReasonCredentialNotFound says that the credential Secret does not exist or may not be read.
+	ReasonCredentialNotFound = "CredentialNotFound"
+	// ReasonCredentialInvalid says that the credential Secret lacks a key or holds nonsense.
+	ReasonCredentialInvalid = "CredentialInvalid"
+	// ReasonCredentialRefused says that the service refused the credential or the account may not use the instance.
+	ReasonCredentialRefused = "CredentialRefused"
+	// ReasonEndpointNotAllowed says that the manager's flags do not allow the endpoint.
+	ReasonEndpointNotAllowed = "EndpointNotAllowed"
+	// ReasonUnreachable says that the endpoint could not be reached.
+	ReasonUnreachable = "Unreachable"
+)
+
+// Event reasons. Each is spoken once per transition.
+const (
+	// EventIssued tells that a grant got its first tokens.
+	EventIssued = "Issued"
+	// EventRenewed tells that tokens were replaced by newer ones with the same scope.
+	EventRenewed = "Renewed"
+	// EventScopeChanged tells that tokens were replaced because the grant asks for something else.
+	EventScopeChanged = "ScopeChanged"
+	// EventReissued tells that tokens were replaced on request or because the Secret was lost.
+	EventReissued = "Reissued"
+	// EventRepaired tells that the Secret was brought back to what it should hold, without a new token.
+	EventRepaired = "Repaired"
+	// EventRevoked tells that superseded tokens, or those of a deleted grant, were revoked.
+	EventRevoked = "Revoked"
+	// EventRecovered tells that an instance works again.
+	EventRecovered = "Recovered"
+)

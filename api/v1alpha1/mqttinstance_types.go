@@ -1,0 +1,374 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Network selects the form of the endpoint.
+//
+// +kubebuilder:validation:Enum=Public;VPC
+type Network string
+
+// The two networks.
+const (
+	// NetworkPublic reaches the service over the internet.
+	NetworkPublic Network = "Public"
+	// NetworkVPC reaches the service inside its region's private network.
+	NetworkVPC Network = "VPC"
+)
+
+// CredentialType discriminates Credentials.
+//
+// +kubebuilder:validation:Enum=AccessKey
+type CredentialType string
+
+// CredentialTypeAccessKey reads an AccessKey from a Secret.
+const CredentialTypeAccessKey CredentialType = "AccessKey"
+
+// NamespacesFrom says which namespaces a rule applies to.
+//
+// +kubebuilder:validation:Enum=Same;All;Selector
+type NamespacesFrom string
+
+// The three ways to pick namespaces.
+const (
+	// NamespacesSame picks the instance's own namespace.
+	NamespacesSame NamespacesFrom = "Same"
+	// NamespacesAll picks every namespace.
+	NamespacesAll NamespacesFrom = "All"
+	// NamespacesSelector picks namespaces by their labels.
+	NamespacesSelector NamespacesFrom = "Selector"
+)
+
+// SecretReference names a Secret in the same namespace.
+type SecretReference struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+}
+
+// AccessKeyCredential points to an AccessKey.
+type AccessKeyCredential struct {
+	// secretRef names a Secret in the instance's namespace with the keys accessKeyID, accessKeySecret and, for a temporary
+	// AccessKey, securityToken. A changed Secret takes effect at once.
+	// +required
+	SecretRef SecretReference `json:"secretRef,omitzero"`
+}
+
+// Credentials says with which identity the operator calls the service.
+//
+// +kubebuilder:validation:XValidation:rule="self.type == 'AccessKey' ? has(self.accessKey) : !has(self.accessKey)",message="accessKey must be set exactly when type is AccessKey"
+// +union
+type Credentials struct {
+	// type of the credential: AccessKey.
+	// +unionDiscriminator
+	// +required
+	Type CredentialType `json:"type,omitempty"`
+
+	// accessKey is set when type is AccessKey.
+	// +optional
+	AccessKey *AccessKeyCredential `json:"accessKey,omitempty"`
+}
+
+// BrokerPorts overrides the broker's ports.
+type BrokerPorts struct {
+	// tls is the port for MQTT over TLS; 8883 by default.
+	// +optional
+	// +kubebuilder:default=8883
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	TLS int32 `json:"tls,omitempty"`
+
+	// wss is the port for MQTT over WebSocket and TLS; 443 by default.
+	// +optional
+	// +kubebuilder:default=443
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	WSS int32 `json:"wss,omitempty"`
+
+	// tcp is the port for MQTT in plain text; 1883 by default.
+	// +optional
+	// +kubebuilder:default=1883
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	TCP int32 `json:"tcp,omitempty"`
+}
+
+// Broker says what clients get to connect to.
+type Broker struct {
+	// host of the broker; <instanceID>.mqtt.aliyuncs.com when left out. Inside a VPC, name the host that the console shows.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$')",message="must be a host name or an IPv4 address, without scheme or port"
+	Host string `json:"host,omitempty"`
+
+	// ports overrides the broker's ports.
+	// +optional
+	// +kubebuilder:default={}
+	Ports BrokerPorts `json:"ports,omitzero"`
+
+	// caBundle holds PEM certificates that clients should trust for the broker; it becomes ca.crt in the token Secret. Left
+	// out, clients use their system's.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	CABundle string `json:"caBundle,omitempty"`
+
+	// allowPlaintext adds tcp-url to token Secrets, for clients that cannot speak TLS; false by default: without TLS anyone
+	// on the way can read the token.
+	// +optional
+	AllowPlaintext *bool `json:"allowPlaintext,omitempty"`
+}
+
+// RuleNamespaces picks the namespaces whose grants a rule applies to.
+//
+// +kubebuilder:validation:XValidation:rule="self.from == 'Selector' ? has(self.selector) : !has(self.selector)",message="selector must be set exactly when from is Selector"
+type RuleNamespaces struct {
+	// from is Same (the instance's namespace), All, or Selector.
+	// +required
+	From NamespacesFrom `json:"from,omitempty"`
+
+	// selector picks namespaces by their labels; an empty one picks all.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+}
+
+// TopicRule allows actions on a topic filter.
+type TopicRule struct {
+	// filter that a grant's topic must be covered by. {namespace}, {groupID} and {deviceID} stand for the grant's; a rule
+	// that uses one the grant does not set never matches. 1 to 128 characters; after substitution the limits of a grant's
+	// filter apply.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="!self.contains(',') && !self.contains('|')",message="must not contain ',' or '|': write one list item per topic"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('$')",message="must not begin with '$': those topics belong to the broker"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\\\p{Cc}\\\\x{FFFD}]')",message="must not contain control characters"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('(?s:#.|[^/]#)')",message="'#' must be the whole last level, as in 'factory/#'"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[^/]\\\\+|\\\\+[^/]')",message="'+' must be a whole level, as in 'factory/+/state'"
+	// +kubebuilder:validation:XValidation:rule="!self.replace('{namespace}', '').replace('{groupID}', '').replace('{deviceID}', '').matches('[{}]')",message="the only variables are {namespace}, {groupID} and {deviceID}"
+	Filter string `json:"filter,omitempty"`
+
+	// actions that are allowed on it: Publish, Subscribe, or both.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	Actions []Action `json:"actions,omitempty"`
+}
+
+// AccessRule allows some grants some topics. Nothing is allowed unless a rule allows it; each topic of a grant must be
+// covered by one rule that matches the grant's namespace, group and device.
+type AccessRule struct {
+	// namespaces whose grants the rule applies to.
+	// +required
+	Namespaces RuleNamespaces `json:"namespaces,omitzero"`
+
+	// groupIDs are patterns for the grant's group id, 1 to 32: '*' stands for any characters, {namespace} for the grant's.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	GroupIDs []string `json:"groupIDs,omitempty"`
+
+	// deviceIDs are patterns for the grant's device id, at most 32: '*' stands for any characters, {namespace} and {groupID}
+	// for the grant's. Left out, any device id matches.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	DeviceIDs []string `json:"deviceIDs,omitempty"`
+
+	// allowGroupGrants lets grants without a device id match; false by default: such tokens fit every client of the group.
+	// +optional
+	AllowGroupGrants *bool `json:"allowGroupGrants,omitempty"`
+
+	// topics that the rule allows, 1 to 100.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	Topics []TopicRule `json:"topics,omitempty"`
+
+	// maxValidity is the longest validity that a grant which uses this rule may ask for: 2m to 720h, 720h when left out.
+	// +optional
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(h|m|s))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('2m') && duration(self) <= duration('720h')",message="must be between 2m and 720h"
+	MaxValidity string `json:"maxValidity,omitempty"`
+}
+
+// Quota is this manager's share of the account's call quota, in calls per second.
+type Quota struct {
+	// applyPerSecond bounds ApplyToken calls: 1 to 100, 50 by default. The account's quota is 100.
+	// +optional
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	ApplyPerSecond int32 `json:"applyPerSecond,omitempty"`
+
+	// queryPerSecond bounds QueryToken calls: 1 to 100, 20 by default. The account's quota is 100.
+	// +optional
+	// +kubebuilder:default=20
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	QueryPerSecond int32 `json:"queryPerSecond,omitempty"`
+
+	// revokePerSecond bounds RevokeToken calls: 1 to 5, 4 by default. The account's quota is 5.
+	// +optional
+	// +kubebuilder:default=4
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=5
+	RevokePerSecond int32 `json:"revokePerSecond,omitempty"`
+}
+
+// MqttInstanceSpec is what a platform team declares about one MQTT instance.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || has(self.endpoint)",message="caBundle needs an endpoint: the service's own endpoints have public certificates"
+type MqttInstanceSpec struct {
+	// instanceID is the id of the MQTT instance, such as post-cn-0pp12gl0001. Immutable.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$')",message="may hold letters, digits, '-' and '_' only"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: tokens are bound to it; create another MqttInstance"
+	InstanceID string `json:"instanceID,omitempty"`
+
+	// regionID is the id of the region that the instance lives in, such as cn-hangzhou. Immutable.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",message="may hold lower case letters, digits and '-' only"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is immutable: an instance does not move; create another MqttInstance"
+	RegionID string `json:"regionID,omitempty"`
+
+	// network selects the form of the OpenAPI endpoint: Public (default) or VPC.
+	// +optional
+	// +kubebuilder:default=Public
+	Network Network `json:"network,omitempty"`
+
+	// endpoint overrides the OpenAPI endpoint that region and network imply: a host, with a port if it is not 443; always
+	// reached by TLS. The manager must allow it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=260
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$')",message="must be a host with an optional port, without scheme or path"
+	Endpoint string `json:"endpoint,omitempty"`
+
+	// caBundle holds PEM certificates to trust for the endpoint instead of the system's. Taken only with an endpoint that
+	// the manager's flags list by name.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	CABundle string `json:"caBundle,omitempty"`
+
+	// broker says what clients get to connect to.
+	// +optional
+	// +kubebuilder:default={}
+	Broker Broker `json:"broker,omitzero"`
+
+	// credentials says with which identity the operator calls the service.
+	// +required
+	Credentials Credentials `json:"credentials,omitzero"`
+
+	// clientAccessKeyID is the AccessKey id in the clients' username; the credential's own when left out. Required when the
+	// credential is temporary, because the id of a temporary one ends with it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_-]+$')",message="may hold letters, digits, '-' and '_' only; an id that begins with STS. is temporary and cannot be used"
+	ClientAccessKeyID string `json:"clientAccessKeyID,omitempty"`
+
+	// accessRules say which grants may have what, at most 64; none allows nothing.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	AccessRules []AccessRule `json:"accessRules,omitempty"`
+
+	// quota is this manager's share of the account's call quota.
+	// +optional
+	// +kubebuilder:default={}
+	Quota Quota `json:"quota,omitzero"`
+}
+
+// GrantCounts counts an instance's grants.
+type GrantCounts struct {
+	// total number of grants that name the instance.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Total *int32 `json:"total,omitempty"`
+
+	// ready is how many of them are Ready.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Ready *int32 `json:"ready,omitempty"`
+}
+
+// MqttInstanceStatus reports what the operator found.
+type MqttInstanceStatus struct {
+	// conditions: Ready, Reconciling, Stalled.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation that this status speaks of; -1 before the operator has seen the instance.
+	// +optional
+	// +kubebuilder:validation:Minimum=-1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// accessKeyID is the AccessKey id that clients carry in their username.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	AccessKeyID string `json:"accessKeyID,omitempty"`
+
+	// grants counts the grants that name this instance; at most 10 s behind.
+	// +optional
+	Grants GrantCounts `json:"grants,omitzero"`
+}
+
+// MqttInstance declares one ApsaraMQ for MQTT instance: where it is, which credential speaks for it, who may have what.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=mqi,categories=mqtt
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Instance ID",type=string,JSONPath=`.spec.instanceID`
+// +kubebuilder:printcolumn:name="Region",type=string,JSONPath=`.spec.regionID`
+// +kubebuilder:printcolumn:name="Grants",type=integer,JSONPath=`.status.grants.total`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Key",type=string,priority=1,JSONPath=`.status.accessKeyID`
+type MqttInstance struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is what the platform team declares.
+	// +required
+	Spec MqttInstanceSpec `json:"spec,omitzero"`
+
+	// status reports what the operator found.
+	// +optional
+	// +kubebuilder:default={"observedGeneration":-1}
+	Status MqttInstanceStatus `json:"status,omitzero"`
+}
+
+// MqttInstanceList is a list of instances.
+//
+// +kubebuilder:object:root=true
+type MqttInstanceList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []MqttInstance `json:"items"`
+}
