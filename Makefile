@@ -12,7 +12,7 @@ DEMO_ARGS ?=
 FUZZTIME  ?= 30s
 
 TOOL     := hack/tools/tool.sh
-COMMANDS := $(wildcard cmd/*)
+COMMANDS := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go))
 MODULES  := . $(patsubst %/go.mod,%,$(wildcard hack/*/go.mod hack/tools/*/go.mod))
 # What controller-gen writes; `make verify` holds exactly these against a fresh run.
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
@@ -52,7 +52,7 @@ lint-code:
 
 .PHONY: lint-api
 lint-api:
-	@$(if $(wildcard api),linter=$$($(TOOL) kube-api-linter); "$$linter" run --config .golangci-kal.yml ./api/...,echo "lint: no api/ yet")
+	@$(if $(wildcard api/*/*.go),linter=$$($(TOOL) kube-api-linter); "$$linter" run --config .golangci-kal.yml ./api/...,echo "lint: no api/ yet")
 
 .PHONY: verify
 verify: verify-format verify-modules verify-generated ## Fail if formatting, modules or generated files are not what the sources say.
@@ -85,12 +85,12 @@ bench: ## Run the benchmarks.
 
 .PHONY: generate
 generate: ## Write the DeepCopy methods of the API types.
-	@$(if $(wildcard api),gen=$$($(TOOL) controller-gen); "$$gen" object paths=./api/...,echo "generate: no api/ yet")
+	@$(if $(wildcard api/*/*.go),gen=$$($(TOOL) controller-gen); "$$gen" object paths=./api/...,echo "generate: no api/ yet")
 
 .PHONY: manifests
 manifests: ## Write the CRDs and the manager's ClusterRole into config/.
-	@$(if $(wildcard api),gen=$$($(TOOL) controller-gen); "$$gen" crd paths=./api/... output:crd:artifacts:config=config/crd/bases,echo "manifests: no api/ yet")
-	@$(if $(wildcard controllers),gen=$$($(TOOL) controller-gen); "$$gen" rbac:roleName=mqtt-token-operator-manager paths=./controllers/... output:rbac:artifacts:config=config/rbac,echo "manifests: no controllers/ yet")
+	@$(if $(wildcard api/*/*.go),gen=$$($(TOOL) controller-gen); "$$gen" crd paths=./api/... output:crd:artifacts:config=config/crd/bases,echo "manifests: no api/ yet")
+	@$(if $(wildcard controllers/*.go),gen=$$($(TOOL) controller-gen); "$$gen" rbac:roleName=mqtt-token-operator-manager paths=./controllers/... output:rbac:artifacts:config=config/rbac,echo "manifests: no controllers/ yet")
 
 .PHONY: kube-assets
 kube-assets: ## Fetch or build etcd, kube-apiserver, kube-controller-manager and kubectl; prints their folder.

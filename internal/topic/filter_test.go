@@ -149,7 +149,7 @@ func FuzzCovers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, left, right string) {
 		outer, inner, ok := small(left, right)
 		if !ok {
-			t.Skip()
+			t.Skip("not two small filters")
 		}
 		want := true
 		for _, name := range names {
