@@ -1,0 +1,39 @@
+// Package metrics holds the measurements that packages below the controllers report. Labels come from small fixed
+// sets: no name of an object, topic or client is one.
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts and times the calls to the token service.
+type Metrics struct {
+	calls     *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+}
+
+// New registers the metrics. It panics when the registerer already has them: that is a mistake in the wiring.
+func New(registerer prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mqtttoken_service_calls_total",
+			Help: "Calls to the token service by operation and outcome: ok or the kind of the error.",
+		}, []string{"operation", "outcome"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mqtttoken_service_call_duration_seconds",
+			Help: "How long calls to the token service took, whatever their outcome.",
+			// From a quick answer inside one region to the default bound of a call.
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+		}, []string{"operation"}),
+	}
+	registerer.MustRegister(m.calls, m.durations)
+	return m
+}
+
+// ObserveCall reports one finished call.
+func (m *Metrics) ObserveCall(operation, outcome string, took time.Duration) {
+	m.calls.WithLabelValues(operation, outcome).Inc()
+	m.durations.WithLabelValues(operation).Observe(took.Seconds())
+}

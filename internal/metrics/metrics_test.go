@@ -1,0 +1,53 @@
+package metrics_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/metrics"
+)
+
+func TestObserveCallCountsByOutcomeAndTimesByOperation(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	m := metrics.New(registry)
+	m.ObserveCall("Apply", "ok", 30*time.Millisecond)
+	m.ObserveCall("Apply", "Throttled", 2*time.Second)
+	const want = `
+# HELP mqtttoken_service_calls_total Calls to the token service by operation and outcome: ok or the kind of the error.
+# TYPE mqtttoken_service_calls_total counter
+mqtttoken_service_calls_total{operation="Apply",outcome="Throttled"} 1
+mqtttoken_service_calls_total{operation="Apply",outcome="ok"} 1
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "mqtttoken_service_calls_total"); err != nil {
+		t.Error(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != "mqtttoken_service_call_duration_seconds" {
+			continue
+		}
+		histogram := family.GetMetric()[0].GetHistogram()
+		if histogram.GetSampleCount() != 2 || histogram.GetSampleSum() != 2.03 {
+			t.Errorf("timed %d calls of %v seconds", histogram.GetSampleCount(), histogram.GetSampleSum())
+		}
+	}
+}
+
+func TestMetricsKeepTheRulesForNamesAndLabels(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	metrics.New(registry).ObserveCall("Query", "ok", time.Second)
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
+}
