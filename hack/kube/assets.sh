@@ -58,8 +58,7 @@ if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   take_from "$KUBEBUILDER_ASSETS"
 else
   say "looking for a prebuilt $version (at most ${prebuilt_wait}s)"
-  setup=$("$root/hack/tools/tool.sh" setup-envtest)
-  if prebuilt=$(bounded "$setup" use "${version#v}" --bin-dir "$root/bin/envtest" -p path 2>/dev/null); then
+  if setup=$("$root/hack/tools/tool.sh" setup-envtest) && prebuilt=$(bounded "$setup" use "${version#v}" --bin-dir "$root/bin/envtest" -p path 2>/dev/null); then
     take_from "$prebuilt"
   else
     say "none in reach; building from source (minutes on a cold cache, seconds on a warm one)"
