@@ -1,0 +1,95 @@
+package credsecret
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
+)
+
+const prefix = "mqtt.tokengrant.dev/"
+
+// Annotations and the label that the operator puts on a token Secret.
+const (
+	// FactsAnnotation holds Facts in JSON. No secret is among them.
+	FactsAnnotation = prefix + "facts"
+	// GrantUIDAnnotation and ClusterIDAnnotation tell whose Secret it is, also after a backup was restored elsewhere.
+	GrantUIDAnnotation  = prefix + "grant-uid"
+	ClusterIDAnnotation = prefix + "cluster-id"
+	// GrantLabel holds the grant's name.
+	GrantLabel = prefix + "grant"
+)
+
+// Type is the type of every token Secret, so that watches can select it.
+const Type = prefix + "token"
+
+// factsVersion is written into Facts; a reader takes any version and ignores fields it does not know.
+const factsVersion = 1
+
+// Facts is what decisions and status need to know of the Secret, tokens apart.
+type Facts struct {
+	Version    int            `json:"v"`
+	Generation int64          `json:"generation"` // of the grant that the Secret was written for
+	Revision   int64          `json:"revision"`   // how often tokens were issued into it
+	Scope      string         `json:"scope"`      // token.ScopeID of the tokens in use
+	Client     string         `json:"client"`     // <instance id>/<client id>
+	KeyID      string         `json:"key"`        // AccessKey id in the username
+	Reissue    string         `json:"reissue,omitempty"`
+	Rendering  string         `json:"rendering"` // Layout.ID
+	Issued     time.Time      `json:"issued"`
+	Tokens     []TokenFacts   `json:"tokens"`
+	Retired    []RetiredFacts `json:"retired,omitempty"`
+}
+
+// TokenFacts describes a token in use.
+type TokenFacts struct {
+	Type        token.Type `json:"type"`
+	TopicCount  int        `json:"topics"`
+	Issued      time.Time  `json:"issued"`
+	Expires     time.Time  `json:"expires"`
+	Fingerprint string     `json:"fingerprint"`
+}
+
+// RetiredFacts describes a retired token.
+type RetiredFacts struct {
+	Expires     time.Time `json:"expires"`
+	RevokeAt    time.Time `json:"revokeAt,omitzero"`
+	Fingerprint string    `json:"fingerprint"`
+}
+
+// ReadFacts reads the facts from a Secret's metadata. It fails when they are missing or cannot be understood.
+func ReadFacts(meta *metav1.ObjectMeta) (Facts, error) {
+	text, found := meta.Annotations[FactsAnnotation]
+	if !found {
+		return Facts{}, fmt.Errorf("reading annotation %s: it is missing", FactsAnnotation)
+	}
+	var facts Facts
+	if err := json.Unmarshal([]byte(text), &facts); err != nil {
+		return Facts{}, fmt.Errorf("reading annotation %s: %w", FactsAnnotation, err)
+	}
+	if facts.Version < 1 {
+		return Facts{}, fmt.Errorf("reading annotation %s: it has no version", FactsAnnotation)
+	}
+	return facts, nil
+}
+
+// Describe returns the facts of a record; the fingerprints are keyed with the grant's UID.
+func (r Record) Describe(grantUID string) ([]TokenFacts, []RetiredFacts) {
+	var tokens []TokenFacts
+	for _, t := range r.Tokens {
+		tokens = append(tokens, TokenFacts{
+			Type: t.Scope.Type, TopicCount: len(t.Scope.Topics), Issued: t.Issued.UTC(), Expires: t.Expires.UTC(),
+			Fingerprint: t.Value.Fingerprint(grantUID),
+		})
+	}
+	var retired []RetiredFacts
+	for _, t := range r.Retired {
+		retired = append(retired, RetiredFacts{
+			Expires: t.Expires.UTC(), RevokeAt: t.RevokeAt.UTC(), Fingerprint: t.Value.Fingerprint(grantUID),
+		})
+	}
+	return tokens, retired
+}

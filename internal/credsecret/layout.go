@@ -1,0 +1,229 @@
+package credsecret
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
+	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
+)
+
+// layoutVersion changes when Render gives the same layout another form, so that Secrets of an older manager are
+// rewritten (which applies for nothing).
+const layoutVersion = 1
+
+// webSocketPath is what the vendor's JavaScript demo connects to by its library's default; the documents name none.
+const webSocketPath = "/mqtt"
+
+// MaxSize is the most that all values may take together, in bytes; a Secret holds 1 MiB including metadata.
+const MaxSize = 900 << 10
+
+// Layout says how a token Secret looks, tokens apart.
+type Layout struct {
+	Namespace   string
+	Name        string
+	Labels      map[string]string
+	Annotations map[string]string
+	Env         bool // environment variables instead of files
+	Templates   map[string]string
+
+	GrantName string
+	GrantUID  string
+	ClusterID string
+
+	InstanceID string
+	KeyID      string
+	ClientID   string // empty for a grant without a device id
+	GroupID    string
+	DeviceID   string
+
+	Broker Broker
+
+	// RenewBefore is here because the moment of renewal is among the values.
+	RenewBefore time.Duration
+}
+
+// Broker says where clients connect.
+type Broker struct {
+	Host           string
+	TLSPort        int32
+	WSSPort        int32
+	TCPPort        int32
+	CA             string
+	AllowPlaintext bool
+}
+
+// ID identifies the layout: equal layouts, equal id.
+func (l Layout) ID() string {
+	text, err := json.Marshal(l) // maps are sorted; nothing in a Layout can fail
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return "v" + strconv.Itoa(layoutVersion) + "-" + hex.EncodeToString(sum[:12])
+}
+
+// Client identifies whom tokens are for: tokens for another client or instance do not fit.
+func (l Layout) Client() string {
+	client := l.ClientID
+	if client == "" {
+		client = l.GroupID
+	}
+	return l.InstanceID + "/" + client
+}
+
+// Render returns the Secret that carries the record. Of the facts it takes generation, revision and reissue; it fills
+// in the others. It fails on a template that does not render and on contents too large for a Secret.
+func (l Layout) Render(record Record, facts Facts, renewAt time.Time) (*corev1.Secret, error) {
+	data, err := l.data(record, renewAt)
+	if err != nil {
+		return nil, err
+	}
+	facts.Version = factsVersion
+	facts.Scope = token.ScopeID(record.Scopes())
+	facts.Client = l.Client()
+	facts.KeyID = l.KeyID
+	facts.Rendering = l.ID()
+	facts.Issued = record.Issued().UTC()
+	facts.Tokens, facts.Retired = record.Describe(l.GrantUID)
+	text, err := json.Marshal(facts)
+	if err != nil {
+		return nil, fmt.Errorf("writing annotation %s: %w", FactsAnnotation, err)
+	}
+	annotations := map[string]string{}
+	maps.Copy(annotations, l.Annotations)
+	annotations[FactsAnnotation] = string(text)
+	annotations[GrantUIDAnnotation] = l.GrantUID
+	annotations[ClusterIDAnnotation] = l.ClusterID
+	labels := map[string]string{}
+	maps.Copy(labels, l.Labels)
+	labels[GrantLabel] = l.GrantName
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: l.Namespace, Name: l.Name, Labels: labels, Annotations: annotations},
+		Type:       Type,
+		Data:       data,
+	}, nil
+}
+
+// Keys lists every data key that the layout writes, tokens or not.
+func (l Layout) Keys() (map[string]bool, error) {
+	data, err := l.data(Record{}, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	keys := map[string]bool{}
+	for key := range data {
+		keys[key] = true
+	}
+	return keys, nil
+}
+
+func (l Layout) data(record Record, renewAt time.Time) (map[string][]byte, error) {
+	fields := l.fields(record, renewAt)
+	var values map[string]string
+	var err error
+	if l.Env {
+		values, err = l.envValues(fields, record)
+	} else {
+		values, err = l.fileValues(fields, record)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := l.addTemplates(values, fields); err != nil {
+		return nil, err
+	}
+	data, size := map[string][]byte{}, 0
+	for key, value := range values {
+		data[key] = []byte(value)
+		size += len(key) + len(value)
+	}
+	if size > MaxSize {
+		return nil, fmt.Errorf("the Secret would hold %d bytes, more than %d", size, MaxSize)
+	}
+	return data, nil
+}
+
+// fields are the values under the names that templates use.
+func (l Layout) fields(record Record, renewAt time.Time) Fields {
+	f := Fields{
+		Username: fmt.Sprintf("Token|%s|%s", l.KeyID, l.InstanceID),
+		Password: password(record.Tokens),
+		ClientID: l.ClientID, GroupID: l.GroupID, DeviceID: l.DeviceID,
+		Host: l.Broker.Host, Port: port(l.Broker.TLSPort),
+		URL:       "mqtts://" + net.JoinHostPort(l.Broker.Host, port(l.Broker.TLSPort)),
+		WSSURL:    "wss://" + net.JoinHostPort(l.Broker.Host, port(l.Broker.WSSPort)) + webSocketPath,
+		ExpiresAt: moment(record.Expires()),
+		RenewAt:   moment(renewAt),
+	}
+	if l.Broker.AllowPlaintext {
+		f.TCPURL = "mqtt://" + net.JoinHostPort(l.Broker.Host, port(l.Broker.TCPPort))
+	}
+	return f
+}
+
+func (l Layout) fileValues(f Fields, record Record) (map[string]string, error) {
+	tokens, permissions, retired := documents(record)
+	values := map[string]string{
+		mqttcred.KeyUsername: f.Username, mqttcred.KeyPassword: f.Password,
+		mqttcred.KeyHost: f.Host, mqttcred.KeyPort: f.Port, mqttcred.KeyURL: f.URL, mqttcred.KeyWSSURL: f.WSSURL,
+		mqttcred.KeyExpiresAt: f.ExpiresAt, mqttcred.KeyRenewAt: f.RenewAt,
+	}
+	for key, document := range map[string]any{
+		mqttcred.KeyTokens: tokens, mqttcred.KeyPermissions: permissions, mqttcred.KeyRetired: retired,
+	} {
+		text, err := json.Marshal(document)
+		if err != nil {
+			return nil, fmt.Errorf("writing key %s: %w", key, err)
+		}
+		values[key] = string(text)
+	}
+	addPresent(values, map[string]string{
+		mqttcred.KeyClientID: l.ClientID, mqttcred.KeyTCPURL: f.TCPURL, mqttcred.KeyCA: l.Broker.CA,
+	})
+	if l.ClientID == "" {
+		values[mqttcred.KeyGroupID] = l.GroupID
+	}
+	return values, nil
+}
+
+func (l Layout) envValues(f Fields, record Record) (map[string]string, error) {
+	text, err := encodeEnvRecord(record)
+	if err != nil {
+		return nil, fmt.Errorf("writing key %s: %w", mqttcred.EnvRecord, err)
+	}
+	values := map[string]string{
+		mqttcred.EnvUsername: f.Username, mqttcred.EnvPassword: f.Password,
+		mqttcred.EnvHost: f.Host, mqttcred.EnvPort: f.Port, mqttcred.EnvURL: f.URL, mqttcred.EnvWSSURL: f.WSSURL,
+		mqttcred.EnvExpiresAt: f.ExpiresAt, mqttcred.EnvRenewAt: f.RenewAt,
+		mqttcred.EnvRecord: text,
+	}
+	addPresent(values, map[string]string{
+		mqttcred.EnvClientID: l.ClientID, mqttcred.EnvTCPURL: f.TCPURL, mqttcred.EnvCA: l.Broker.CA,
+	})
+	if l.ClientID == "" {
+		values[mqttcred.EnvGroupID] = l.GroupID
+	}
+	return values, nil
+}
+
+func addPresent(values, more map[string]string) {
+	for key, value := range more {
+		if value != "" {
+			values[key] = value
+		}
+	}
+}
+
+func port(p int32) string { return strconv.Itoa(int(p)) }
+
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

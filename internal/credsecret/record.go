@@ -1,0 +1,63 @@
+// Package credsecret renders a grant's tokens into the Secret that pods mount, and reads them back. Render and Read are
+// inverses. The facts that decisions rest on are annotations, so that a watch on metadata alone can serve them.
+package credsecret
+
+import (
+	"time"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
+)
+
+// Record is everything alive that the Secret knows of.
+type Record struct {
+	Tokens  []Issued
+	Retired []Retired
+}
+
+// Issued is a token in use, with its secret text.
+type Issued struct {
+	Scope   token.Scope
+	Value   token.Value
+	Issued  time.Time
+	Expires time.Time
+}
+
+// Retired is a token that a newer one replaced.
+type Retired struct {
+	Issued
+	// Client is whom it was issued for, as in Facts.
+	Client string
+	// RevokeAt is when it must be revoked; zero: it is left to expire.
+	RevokeAt time.Time
+}
+
+// Scopes lists the scopes of the tokens in use.
+func (r Record) Scopes() []token.Scope {
+	var scopes []token.Scope
+	for _, t := range r.Tokens {
+		scopes = append(scopes, t.Scope)
+	}
+	return scopes
+}
+
+// Expires is when the first token in use ends; zero without tokens.
+func (r Record) Expires() time.Time {
+	var first time.Time
+	for _, t := range r.Tokens {
+		if first.IsZero() || t.Expires.Before(first) {
+			first = t.Expires
+		}
+	}
+	return first
+}
+
+// Issued is when the newest token in use was applied for; zero without tokens.
+func (r Record) Issued() time.Time {
+	var last time.Time
+	for _, t := range r.Tokens {
+		if t.Issued.After(last) {
+			last = t.Issued
+		}
+	}
+	return last
+}
