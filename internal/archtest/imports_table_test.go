@@ -59,7 +59,7 @@ func importTable() map[string]rule {
 			why:   "renders and reads the token Secret",
 			ours:  []string{"internal/token", "internal/topic", "pkg/mqttcred"},
 			third: []string{"k8s.io/api/core/v1", "k8s.io/apimachinery/pkg/apis/meta/v1"},
-			never: []string{"net", "os"},
+			never: []string{"net/http", "os"},
 		},
 		"internal/budget": {why: "one call budget per account", ours: []string{"internal/token"}, third: []string{clock}},
 		"internal/aliyun": {
@@ -80,7 +80,7 @@ func importTable() map[string]rule {
 		"internal/simulator/broker": {
 			why:   "the simulated broker",
 			ours:  []string{"internal/simulator/state", "internal/token", "internal/topic"},
-			third: []string{"github.com/mochi-mqtt/server/v2", clock},
+			third: []string{"github.com/mochi-mqtt/server/v2", "github.com/gorilla/websocket", clock},
 		},
 		"internal/simulator": {
 			why:   "joins the three parts of the simulator",
@@ -92,7 +92,7 @@ func importTable() map[string]rule {
 		"internal/desired": {
 			why:   "API objects to plan and policy inputs; shared by controllers and CLI",
 			ours:  []string{"api/v1alpha1", "internal/token", "internal/topic", "internal/policy", "internal/plan"},
-			third: []string{apimachinery},
+			third: []string{apimachinery, "k8s.io/utils/ptr"},
 			never: []string{"net", "os"},
 		},
 
@@ -103,7 +103,7 @@ func importTable() map[string]rule {
 				"api/v1alpha1", "internal/desired", "internal/plan", "internal/policy", "internal/token", "internal/topic",
 				"internal/credsecret", "internal/metrics", "internal/budget",
 			},
-			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, clock, logger},
+			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/utils", logger},
 			never: []string{"net/http"},
 		},
 
@@ -148,11 +148,7 @@ func importTable() map[string]rule {
 // then on it cannot vanish unnoticed.
 func notWrittenYet() []string {
 	return []string{
-		"internal/policy",
-		"internal/budget",
-		"internal/simulator/broker",
 		"internal/simulator",
-		"internal/desired",
 		"controllers",
 		"cmd/manager",
 		"cmd/simulator",
