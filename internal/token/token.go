@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/topic"
 )
@@ -106,25 +107,39 @@ func ScopeID(scopes []Scope) string {
 }
 
 // Value is the secret text of a token, key or password. Every way of printing it yields "***"; Reveal is the only way
-// to the text.
-type Value struct{ text string }
+// to the text. Values are comparable with ==.
+type Value struct {
+	// A handle is a pointer: fmt cannot call the methods below on a Value inside an unexported field of another type,
+	// and then prints the address where it would print a string in full.
+	text unique.Handle[string]
+}
 
 const redacted = "***"
 
 // NewValue wraps a secret text.
-func NewValue(text string) Value { return Value{text: text} }
+func NewValue(text string) Value {
+	if text == "" {
+		return Value{}
+	}
+	return Value{text: unique.Make(text)}
+}
 
 // Reveal returns the secret text. Whoever calls it sends it to the service or writes it to the client's Secret, and
 // does nothing else with it.
-func (v Value) Reveal() string { return v.text }
+func (v Value) Reveal() string {
+	if v.IsZero() {
+		return ""
+	}
+	return v.text.Value()
+}
 
 // IsZero reports whether there is no text.
-func (v Value) IsZero() bool { return v.text == "" }
+func (v Value) IsZero() bool { return v == Value{} }
 
 // Fingerprint identifies the value without giving it away: a keyed hash that differs from grant to grant.
 func (v Value) Fingerprint(key string) string {
 	mac := hmac.New(sha256.New, []byte(key))
-	mac.Write([]byte(v.text))
+	mac.Write([]byte(v.Reveal()))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 

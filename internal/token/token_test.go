@@ -19,6 +19,7 @@ func TestValueNeverPrints(t *testing.T) {
 	const canary = "canary-7f3a"
 	v := token.NewValue(canary)
 	nested := struct{ Key token.Value }{v}
+	hidden := struct{ key token.Value }{v} // fmt cannot call methods on this one
 	var logged strings.Builder
 	log := funcr.NewJSON(func(line string) { logged.WriteString(line) }, funcr.Options{})
 	log.Info("m", "value", v, "pointer", &v, "nested", nested)
@@ -28,15 +29,19 @@ func TestValueNeverPrints(t *testing.T) {
 	}
 	printed := []string{logged.String(), string(asJSON)}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%10s"} {
-		printed = append(printed, fmt.Sprintf(verb, v), fmt.Sprintf(verb, &v), fmt.Sprintf(verb, nested), fmt.Sprintf(verb, []any{v}))
+		printed = append(printed, fmt.Sprintf(verb, v), fmt.Sprintf(verb, &v), fmt.Sprintf(verb, nested), fmt.Sprintf(verb, []any{v}),
+			fmt.Sprintf(verb, hidden), fmt.Sprintf(verb, &hidden))
 	}
 	for _, text := range printed {
 		if strings.Contains(text, canary) || strings.Contains(text, fmt.Sprintf("%x", canary)) {
 			t.Errorf("leaks: %s", text)
 		}
 	}
-	if v.Reveal() != canary {
-		t.Error("Reveal lost the text")
+	if v.Reveal() != canary || hidden.key != token.NewValue(canary) {
+		t.Error("Reveal lost the text, or equal texts are not equal values")
+	}
+	if zero := token.NewValue(""); !zero.IsZero() || zero.Reveal() != "" || zero != (token.Value{}) {
+		t.Error("no text is not the zero value")
 	}
 }
 
