@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ type Broker struct {
 }
 
 // Start opens the ports and serves them until Close.
-func Start(options Options) (*Broker, error) {
+func Start(ctx context.Context, options Options) (*Broker, error) {
 	b := &Broker{
 		issuer: options.Issuer, server: mqtt.New(serverOptions()), addresses: map[Kind]string{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}), sessions: map[net.Conn]*session{}, latest: map[string]*session{},
@@ -75,7 +76,7 @@ func Start(options Options) (*Broker, error) {
 	if err := b.server.AddHook(&hook{broker: b}, nil); err != nil {
 		return nil, fmt.Errorf("adding the hook: %w", err)
 	}
-	if err := b.listen(options); err != nil {
+	if err := b.listen(ctx, options); err != nil {
 		return nil, errors.Join(err, b.server.Close())
 	}
 	if err := b.server.Serve(); err != nil {
@@ -100,13 +101,13 @@ func serverOptions() *mqtt.Options {
 	}
 }
 
-func (b *Broker) listen(options Options) error {
+func (b *Broker) listen(ctx context.Context, options Options) error {
 	for _, kind := range Kinds() {
 		address, wanted := options.Addresses[kind]
 		if !wanted {
 			continue
 		}
-		bound, err := net.Listen("tcp", address)
+		bound, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if err != nil {
 			return fmt.Errorf("listening for %s: %w", kind, err)
 		}

@@ -61,7 +61,7 @@ func open(t *testing.T, modify ...func(*state.Switches)) *bench {
 	for _, kind := range broker.Kinds() {
 		addresses[kind] = "127.0.0.1:0"
 	}
-	b.broker, err = broker.Start(broker.Options{
+	b.broker, err = broker.Start(t.Context(), broker.Options{
 		Issuer: b.issuer, Clock: b.clock, Addresses: addresses,
 		TLS: &tls.Config{Certificates: certified.TLS.Certificates, MinVersion: tls.VersionTLS12},
 	})
@@ -447,7 +447,7 @@ func TestCloseDoesNotWaitForSilentConnections(t *testing.T) {
 func TestStartReportsAPortThatIsTaken(t *testing.T) {
 	b := open(t)
 	for _, kind := range broker.Kinds() {
-		_, err := broker.Start(broker.Options{
+		_, err := broker.Start(t.Context(), broker.Options{
 			Issuer: b.issuer, Clock: b.clock, TLS: b.tls, Addresses: map[broker.Kind]string{kind: b.broker.Address(kind)},
 		})
 		if err == nil {

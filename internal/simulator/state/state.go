@@ -113,6 +113,9 @@ func (s *State) SetSkew(by time.Duration) {
 	}
 }
 
+// Skew is what SetSkew put the clock off by.
+func (s *State) Skew() time.Duration { return time.Duration(s.skew.Load()) }
+
 // OnChange registers a function to be called whenever a token was revoked or the clock was moved.
 func (s *State) OnChange(observe func()) {
 	s.mu.Lock()

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/state"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
@@ -38,6 +40,8 @@ const (
 // gate checks what the API gateway checks before the service sees a call.
 type gate struct {
 	issuer *state.State
+	// wall judges the freshness of signatures: callers stamp them by the real clock, not by the simulator's.
+	wall clock.PassiveClock
 
 	mu     sync.Mutex
 	nonces map[nonce]time.Time // when it can be forgotten
@@ -46,7 +50,11 @@ type gate struct {
 
 type nonce struct{ keyID, text string }
 
-func newGate(issuer *state.State) *gate { return &gate{issuer: issuer, nonces: map[nonce]time.Time{}} }
+func newGate(issuer *state.State, wall clock.PassiveClock) *gate {
+	return &gate{issuer: issuer, wall: wall, nonces: map[nonce]time.Time{}}
+}
+
+func (g *gate) now() time.Time { return g.wall.Now().Add(g.issuer.Skew()) }
 
 func operation(action string) state.Operation {
 	switch op := state.Operation(action); op {
@@ -103,7 +111,7 @@ func (g *gate) checkTimestamp(text string) error {
 	if err != nil {
 		return malformedTimestamp()
 	}
-	if g.issuer.Now().Sub(sent).Abs() > maxSkew {
+	if g.now().Sub(sent).Abs() > maxSkew {
 		return expiredTimestamp()
 	}
 	return nil
@@ -130,7 +138,7 @@ func (g *gate) checkKey(method string, params url.Values) error {
 func (g *gate) useNonce(used nonce) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := g.issuer.Now()
+	now := g.now()
 	if now.After(g.sweep) {
 		for old, until := range g.nonces {
 			if now.After(until) {

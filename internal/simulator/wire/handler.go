@@ -35,17 +35,18 @@ type CallCount struct {
 type Handler struct {
 	issuer *state.State
 	gate   *gate
-	// timer counts out latency. It is not the simulator's clock: the peer that waits is real.
-	timer clock.Clock
+	// wall counts out latency. It is not the simulator's clock: the peer that waits is real.
+	wall clock.Clock
 
 	mu     sync.Mutex
 	faults Faults
 	counts map[state.Operation]CallCount
 }
 
-// NewHandler returns a handler for an issuer. The timer counts out latency.
-func NewHandler(issuer *state.State, timer clock.Clock) *Handler {
-	return &Handler{issuer: issuer, gate: newGate(issuer), timer: timer, counts: map[state.Operation]CallCount{}}
+// NewHandler returns a handler for an issuer. The wall clock counts out latency and judges the
+// freshness of signatures.
+func NewHandler(issuer *state.State, wall clock.Clock) *Handler {
+	return &Handler{issuer: issuer, gate: newGate(issuer, wall), wall: wall, counts: map[state.Operation]CallCount{}}
 }
 
 // Faults returns the faults that are left.
@@ -108,7 +109,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // wait lets the latency pass; it reports false if the caller went away before.
 func (h *Handler) wait(r *http.Request, latency time.Duration) bool {
-	timer := h.timer.NewTimer(latency)
+	timer := h.wall.NewTimer(latency)
 	defer timer.Stop()
 	select {
 	case <-timer.C():
