@@ -2,7 +2,7 @@ package aliyun_test
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // the service's signature method
+	"crypto/sha1" // the service's signature method
 	"encoding/base64"
 	"fmt"
 	"maps"
@@ -162,13 +162,17 @@ func TestRevokeChecksARefusalOfTheRequest(t *testing.T) {
 		wantCalls   []string
 	}{
 		"a token that is not valid counts as revoked": {
-			"ParameterCheckFailed", 200, `{"RequestId":"R","TokenStatus":false}`, false, []string{"RevokeToken", "QueryToken"}},
+			"ParameterCheckFailed", 200, `{"RequestId":"R","TokenStatus":false}`, false, []string{"RevokeToken", "QueryToken"},
+		},
 		"a token that is still valid does not": {
-			"ParameterCheckFailed", 200, `{"RequestId":"R","TokenStatus":true}`, true, []string{"RevokeToken", "QueryToken"}},
+			"ParameterCheckFailed", 200, `{"RequestId":"R","TokenStatus":true}`, true, []string{"RevokeToken", "QueryToken"},
+		},
 		"one that cannot be asked about does not": {
-			"ParameterCheckFailed", 500, `{"RequestId":"R","Code":"InternalError"}`, true, []string{"RevokeToken", "QueryToken"}},
+			"ParameterCheckFailed", 500, `{"RequestId":"R","Code":"InternalError"}`, true, []string{"RevokeToken", "QueryToken"},
+		},
 		"other refusals are not asked about": {
-			"RevokeTokenOverFlow", 200, `{"RequestId":"R","TokenStatus":false}`, true, []string{"RevokeToken"}},
+			"RevokeTokenOverFlow", 200, `{"RequestId":"R","TokenStatus":false}`, true, []string{"RevokeToken"},
+		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			p := startPeer(t, func(w http.ResponseWriter, r *http.Request) {

@@ -9,9 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,56 +45,116 @@ const maxRetryAfter = time.Hour
 // minSecret is the shortest text that is looked for in the service's words: a shorter one is in them by chance.
 const minSecret = 8
 
-// meaning is what a code stands for.
+// meaning is what the codes that fit one of the patterns stand for.
 type meaning struct {
-	kind token.Kind
-	hint string
+	patterns []string
+	kind     token.Kind
+	hint     string
 }
 
-// meaningOf sorts a code of the service or of our own. Sources: the error tables of the OnsMqtt API and the gateway's
-// common codes (https://www.alibabacloud.com/help/doc-detail/109365.htm). They are not complete: a code that is not
-// listed may pass by itself. Add as needed; the first pattern that fits counts.
+// meaningOf sorts a code of the service or of our own. A code that is not listed may pass by itself.
 func meaningOf(code string) meaning {
-	for _, m := range []struct {
-		patterns []string
-		meaning  meaning
-	}{
-		{[]string{"*OverFlow", "Throttling*", codeTooManyRequests}, meaning{token.KindThrottled,
-			"the account makes more calls than its quota allows; lower the instance's share or ask the vendor for a higher quota"}},
-		{[]string{"PermissionCheckFailed"}, meaning{token.KindDenied,
-			"the account may not use one of the topics; create its first level on the instance, or grant mq:ApplyToken on it to the credential"}},
-		{[]string{"InvalidAccessKeyId*"}, meaning{token.KindInstance,
-			"the AccessKey id does not exist or is disabled; correct the credential Secret or enable the key"}},
-		{[]string{"SignatureDoesNotMatch", "IncompleteSignature"}, meaning{token.KindInstance,
-			"the AccessKey secret does not belong to this AccessKey id; correct the credential Secret"}},
-		{[]string{"InvalidSecurityToken*"}, meaning{token.KindInstance,
-			"the temporary credential has expired or does not belong to its AccessKey id; renew it"}},
-		{[]string{"CheckAccountInfoFailed"}, meaning{token.KindInstance,
-			"the service cannot tell the account of the temporary credential; renew it or use another one"}},
-		{[]string{"InstancePermissionCheckFailed"}, meaning{token.KindInstance,
-			"the credential may not use this MQTT instance; check the instance id and region, and grant mq:MqttInstanceAccess"}},
-		{[]string{"InvalidTimeStamp*"}, meaning{token.KindInstance,
-			"the service finds the request too old or too new; correct the clock of the manager's node"}},
-		{[]string{"NoPermission*", "Forbidden*"}, meaning{token.KindInstance,
-			"RAM does not allow the credential to call the token API; grant mq:MqttInstanceAccess, mq:ApplyToken, mq:QueryToken and mq:RevokeToken"}},
-		{[]string{"ApiNotSupport", "InvalidApi*"}, meaning{token.KindInstance,
-			"the endpoint does not know the token API; check the region and the endpoint"}},
-		{[]string{"ParameterCheckFailed", "InvalidParameter*", "Missing*"}, meaning{token.KindInvalid,
-			"the service does not accept what the request asks for; check the topics, the validity and the instance id"}},
-		{[]string{codeUnreachable}, meaning{token.KindInstance,
-			"no connection to the endpoint; check its name, the region, the network policy and the proxy"}},
-		{[]string{codeUntrusted}, meaning{token.KindInstance,
-			"the endpoint's certificate is not trusted; check the endpoint, the CA bundle and the node's clock"}},
-		{[]string{codeRedirected}, meaning{token.KindInstance,
-			"the endpoint redirects to another address, which is not followed; name the token service's own endpoint"}},
-	} {
-		for _, pattern := range m.patterns {
-			if fits, _ := path.Match(pattern, code); fits {
-				return m.meaning
-			}
+	for _, m := range slices.Concat(requestMeanings(), credentialMeanings(), transportMeanings()) {
+		if slices.ContainsFunc(m.patterns, func(pattern string) bool { return fits(pattern, code) }) {
+			return m
 		}
 	}
 	return meaning{kind: token.KindUnavailable}
+}
+
+func fits(pattern, code string) bool {
+	matched, err := path.Match(pattern, code)
+	return err == nil && matched
+}
+
+// requestMeanings lists what the service says about one request. Sources, here and below: the error tables of the
+// OnsMqtt API and the gateway's common codes (https://www.alibabacloud.com/help/doc-detail/109365.htm). They are not
+// complete; add as needed.
+func requestMeanings() []meaning {
+	return []meaning{
+		{
+			patterns: []string{"*OverFlow", "Throttling*", codeTooManyRequests},
+			kind:     token.KindThrottled,
+			hint:     "the account makes more calls than its quota allows; lower the instance's share or ask the vendor for a higher quota",
+		},
+		{
+			patterns: []string{"PermissionCheckFailed"},
+			kind:     token.KindDenied,
+			hint:     "the account may not use one of the topics; create its first level on the instance, or grant mq:ApplyToken on it to the credential",
+		},
+		{
+			patterns: []string{"ApiNotSupport", "InvalidApi*"},
+			kind:     token.KindInstance,
+			hint:     "the endpoint does not know the token API; check the region and the endpoint",
+		},
+		{
+			patterns: []string{"ParameterCheckFailed", "InvalidParameter*", "Missing*"},
+			kind:     token.KindInvalid,
+			hint:     "the service does not accept what the request asks for; check the topics, the validity and the instance id",
+		},
+	}
+}
+
+// credentialMeanings lists what the service says about the key and the instance, which all requests share.
+func credentialMeanings() []meaning {
+	return []meaning{
+		{
+			patterns: []string{"InvalidAccessKeyId*"},
+			kind:     token.KindInstance,
+			hint:     "the AccessKey id does not exist or is disabled; correct the credential Secret or enable the key",
+		},
+		{
+			patterns: []string{"SignatureDoesNotMatch", "IncompleteSignature"},
+			kind:     token.KindInstance,
+			hint:     "the AccessKey secret does not belong to this AccessKey id; correct the credential Secret",
+		},
+		{
+			patterns: []string{"InvalidSecurityToken*"},
+			kind:     token.KindInstance,
+			hint:     "the temporary credential has expired or does not belong to its AccessKey id; renew it",
+		},
+		{
+			patterns: []string{"CheckAccountInfoFailed"},
+			kind:     token.KindInstance,
+			hint:     "the service cannot tell the account of the temporary credential; renew it or use another one",
+		},
+		{
+			patterns: []string{"InstancePermissionCheckFailed"},
+			kind:     token.KindInstance,
+			hint:     "the credential may not use this MQTT instance; check the instance id and region, and grant mq:MqttInstanceAccess",
+		},
+		{
+			patterns: []string{"InvalidTimeStamp*"},
+			kind:     token.KindInstance,
+			hint:     "the service finds the request too old or too new; correct the clock of the manager's node",
+		},
+		{
+			patterns: []string{"NoPermission*", "Forbidden*"},
+			kind:     token.KindInstance,
+			hint:     "RAM does not allow the credential to call the token API; grant mq:MqttInstanceAccess, mq:ApplyToken, mq:QueryToken and mq:RevokeToken",
+		},
+	}
+}
+
+// transportMeanings lists our own words for an endpoint that no call can reach.
+func transportMeanings() []meaning {
+	return []meaning{
+		{
+			patterns: []string{codeUnreachable},
+			kind:     token.KindInstance,
+			hint:     "no connection to the endpoint; check its name, the region, the network policy and the proxy",
+		},
+		{
+			patterns: []string{codeUntrusted},
+			kind:     token.KindInstance,
+			hint:     "the endpoint's certificate is not trusted; check the endpoint, the CA bundle and the node's clock",
+		},
+		{
+			patterns: []string{codeRedirected},
+			kind:     token.KindInstance,
+			hint:     "the endpoint redirects to another address, which is not followed; name the token service's own endpoint",
+		},
+	}
 }
 
 // dialFault is a description of a connection that can never work.
@@ -227,14 +287,15 @@ func (c *call) cleanRequestID(id string) string {
 	return id
 }
 
-// reveals reports whether a text of the peer's gives away a secret of the call, plain or encoded, whole or in part.
+// reveals reports whether a text of the peer's gives away a secret of the call, plain or in base64, whole or in part.
+// URL-escaped forms need no look: the percent sign is refused before.
 func (c *call) reveals(text string) bool {
 	for _, secret := range c.secrets {
 		plain := secret.Reveal()
 		if len(plain) < minSecret {
 			continue
 		}
-		for _, form := range []string{plain, url.QueryEscape(plain), base64.RawStdEncoding.EncodeToString([]byte(plain)), base64.RawURLEncoding.EncodeToString([]byte(plain))} {
+		for _, form := range []string{plain, base64.RawStdEncoding.EncodeToString([]byte(plain)), base64.RawURLEncoding.EncodeToString([]byte(plain))} {
 			if strings.Contains(text, form) || len(text) >= minSecret && strings.Contains(form, text) {
 				return true
 			}

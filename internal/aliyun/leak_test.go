@@ -71,7 +71,7 @@ func faultyEndpoints(t *testing.T) map[string]token.Connection {
 			return strings.ReplaceAll(base64.URLEncoding.EncodeToString([]byte(r.URL.Query().Get("SecurityToken"))), "=", "")
 		}),
 		"an echo of the key":        echoing(func(*http.Request) string { return canarySecret }),
-		"a known code with an echo": echoing(func(r *http.Request) string { return "InvalidParameter." + canarySecret }),
+		"a known code with an echo": echoing(func(*http.Request) string { return "InvalidParameter." + canarySecret }),
 		"the string to sign": func(w http.ResponseWriter, r *http.Request) {
 			answering(http.StatusBadRequest, fmt.Sprintf(`{"RequestId":"R","Code":"SignatureDoesNotMatch","Message":%q}`, "server string to sign is:"+r.URL.RawQuery))(w, r)
 		},

@@ -109,7 +109,9 @@ func (s *service) send(ctx context.Context, c *call) (answer, error) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	if err != nil {
+	// A peer that sees us hang up can still end its answer properly: a whole body after the end of the call may be half
+	// an answer.
+	if err != nil || bounded.Err() != nil {
 		return answer{}, c.transportFault(ctx, bounded, err, true)
 	}
 	return readAnswer(c, response, body)

@@ -37,7 +37,7 @@ func TestCallsAreNeverPlainHTTP(t *testing.T) {
 
 func TestOldTLSIsRefused(t *testing.T) {
 	p := newPeer(t, working)
-	p.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // the point of the test
+	p.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
 	p.StartTLS()
 	for _, err := range callEach(t, open(t, p.connection(), aliyun.Options{})) {
 		wantFault(t, err, token.KindInstance, "Unreachable")
@@ -293,8 +293,8 @@ func runChild(t *testing.T, address string, bundle []byte, environment ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.CommandContext(t.Context(), self, "-test.run=^TestCallInAChildProcess$", "-test.v") //nolint:gosec // ourselves
-	child.Env = append(environment, childAddress+"="+address, childBundle+"="+string(bundle))
+	child := exec.CommandContext(t.Context(), self, "-test.run=^TestCallInAChildProcess$", "-test.v")
+	child.Env = append([]string{childAddress + "=" + address, childBundle + "=" + string(bundle)}, environment...)
 	printed, err := child.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v:\n%s", err, printed)
@@ -332,7 +332,7 @@ func TestTheProxyOfTheEnvironmentIsUsed(t *testing.T) {
 
 // tunnel joins the peer of a CONNECT request with an address.
 func tunnel(w http.ResponseWriter, address string) {
-	target, err := net.Dial("tcp", address) //nolint:noctx // ends with the test's servers
+	target, err := net.Dial("tcp", address)
 	if err != nil {
 		panic(err)
 	}

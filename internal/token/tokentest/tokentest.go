@@ -55,7 +55,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 }
 
 func eachApplyMakesANewToken(t *testing.T, s Subject) {
-	if apply(t, s) == apply(t, s) {
+	if first, second := apply(t, s), apply(t, s); first == second {
 		t.Error("the same scope and expiry yielded the same token twice")
 	}
 }
