@@ -106,5 +106,5 @@ func reply(w http.ResponseWriter, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(body) // the caller went away
+	_ = encoder.Encode(body) //nolint:errcheck // It fails only when the caller went away.
 }

@@ -99,7 +99,7 @@ func Start(ctx context.Context, options Options) (*Simulator, error) {
 	if err := s.serve(ctx, options); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	context.AfterFunc(ctx, func() { _ = s.Close() })
+	context.AfterFunc(ctx, func() { _ = s.Close() }) //nolint:errcheck // Close keeps the error for its next caller.
 	return s, nil
 }
 
@@ -221,7 +221,7 @@ func startWeb(ctx context.Context, address string, config *tls.Config, handler h
 		Handler: handler, ReadHeaderTimeout: headerTimeout,
 		ErrorLog: log.New(io.Discard, "", 0), // the faults' panics, and clients that do not trust the CA
 	}}
-	w.served.Go(func() { _ = w.server.Serve(bound) }) // ends by close only
+	w.served.Go(func() { _ = w.server.Serve(bound) }) //nolint:errcheck // It ends by close only.
 	return w, nil
 }
 

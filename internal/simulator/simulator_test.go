@@ -101,7 +101,7 @@ func TestATokenFromTheAPIOpensTheBroker(t *testing.T) {
 	admin(t, s, "POST", "/revoke", `{"id":"`+state.IDOf(token.NewValue(text))+`"}`, 204)
 	select {
 	case <-lost:
-	case <-time.After(patience): //nolint:forbidigo // The peer is real.
+	case <-time.After(patience):
 		t.Error("the revocation does not reach the broker")
 	}
 	list := admin(t, s, "GET", "/tokens", "", 200)

@@ -194,7 +194,7 @@ func (b *Broker) cut(s *session, notice invalidNotice) {
 // disconnect closes a client's connection, with a DISCONNECT where the protocol has one from the server's side.
 func (b *Broker) disconnect(client *mqtt.Client, reason packets.Code) {
 	if client.Properties.ProtocolVersion == 5 {
-		_ = b.server.DisconnectClient(client, reason)
+		_ = b.server.DisconnectClient(client, reason) //nolint:errcheck // It returns the reason, or that the client is gone.
 		return
 	}
 	client.Stop(reason)

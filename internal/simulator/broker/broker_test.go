@@ -167,8 +167,10 @@ func TestConnectIsRefused(t *testing.T) {
 		"another instance":               {change: func(_ *testing.T, _ *bench, d *dialer) { d.username = "Token|key-a|post-cn-other" }, want: unauthorised},
 		"a key of another account":       {change: func(_ *testing.T, _ *bench, d *dialer) { d.username = "Token|key-b|" + instance }, want: unauthorised},
 		"a key that does not exist":      {change: func(_ *testing.T, _ *bench, d *dialer) { d.username = "Token|nobody|" + instance }, want: unauthorised},
-		"a key that is not the issuer": {modify: func(s *state.Switches) { s.IssuerKeyOnly = true },
-			change: func(_ *testing.T, _ *bench, d *dialer) { d.username = "Token|key-a2|" + instance }, want: unauthorised},
+		"a key that is not the issuer": {
+			modify: func(s *state.Switches) { s.IssuerKeyOnly = true },
+			change: func(_ *testing.T, _ *bench, d *dialer) { d.username = "Token|key-a2|" + instance }, want: unauthorised,
+		},
 		"a client id without a device": {change: func(_ *testing.T, _ *bench, d *dialer) { d.clientID = "GID_line" }, want: badID},
 		"a client id over 64":          {change: func(_ *testing.T, _ *bench, d *dialer) { d.clientID = deviceID + strings.Repeat("x", 64) }, want: badID},
 		"a client id with a slash":     {change: func(_ *testing.T, _ *bench, d *dialer) { d.clientID += "/x" }, want: badID},

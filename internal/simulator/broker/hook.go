@@ -38,7 +38,7 @@ func (h *hook) OnConnect(client *mqtt.Client, packet packets.Packet) error {
 	if refusal == packets.CodeSuccess {
 		return nil
 	}
-	_ = h.broker.server.SendConnack(client, refusal, false, nil)
+	_ = h.broker.server.SendConnack(client, refusal, false, nil) //nolint:errcheck // It fails only when the client is gone.
 	return refusal
 }
 

@@ -60,7 +60,7 @@ func (l *listener) Protocol() string { return string(l.kind) }
 func (l *listener) Serve(establish listeners.EstablishFn) {
 	l.establish = establish
 	if l.web != nil {
-		_ = l.web.Serve(l.bound) // ends by Close only
+		_ = l.web.Serve(l.bound) //nolint:errcheck // It ends by Close only.
 		return
 	}
 	for {
@@ -79,7 +79,7 @@ func (l *listener) Close(closeClients listeners.CloseFn) {
 	l.mu.Unlock()
 	_ = l.bound.Close()
 	if l.web != nil {
-		_ = l.web.Close()
+		_ = l.web.Close() //nolint:errcheck // Like the line above, it closes the port.
 	}
 	closeClients(l.ID())
 	l.mu.Lock()
@@ -109,7 +109,7 @@ func (l *listener) serve(conn net.Conn) {
 		return
 	}
 	defer l.end(conn)
-	_ = l.establish(l.ID(), conn) // why a client went is the client's business
+	_ = l.establish(l.ID(), conn) //nolint:errcheck // Why a client went is the client's business.
 	l.ended(conn)
 }
 

@@ -139,7 +139,7 @@ func (p *peer) next(t *testing.T) message {
 	select {
 	case m := <-p.received:
 		return m
-	case <-time.After(patience): //nolint:forbidigo // The peer is real.
+	case <-time.After(patience):
 		t.Fatal("no message")
 		return message{}
 	}
@@ -150,7 +150,7 @@ func (p *peer) awaitGone(t *testing.T) {
 	t.Helper()
 	select {
 	case <-p.gone:
-	case <-time.After(patience): //nolint:forbidigo // The peer is real.
+	case <-time.After(patience):
 		t.Fatal("still connected")
 	}
 }

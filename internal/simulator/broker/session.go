@@ -192,6 +192,7 @@ func (s *session) send(name string, payload any) {
 	if err != nil {
 		return // cannot happen: payloads hold numbers and letters
 	}
+	//nolint:errcheck // A client that is gone needs no notice.
 	_ = s.client.WritePacket(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: name, Payload: text,
 	})

@@ -78,19 +78,9 @@ type Switches struct {
 }
 
 func (o *Options) validate() error {
-	accounts := map[string]bool{}
-	keys := map[string]bool{}
-	for _, account := range o.Accounts {
-		if account.ID == "" || accounts[account.ID] {
-			return fmt.Errorf("account id %q is empty or given twice", account.ID)
-		}
-		accounts[account.ID] = true
-		for _, key := range account.Keys {
-			if key.ID == "" || keys[key.ID] || key.Secret.IsZero() {
-				return fmt.Errorf("key id %q is empty or given twice, or has no secret", key.ID)
-			}
-			keys[key.ID] = true
-		}
+	accounts, err := validateAccounts(o.Accounts)
+	if err != nil {
+		return err
 	}
 	instances := map[string]bool{}
 	for _, instance := range o.Instances {
@@ -103,4 +93,22 @@ func (o *Options) validate() error {
 		instances[instance.ID] = true
 	}
 	return nil
+}
+
+// validateAccounts returns the ids of the accounts. A key id names one key of one account.
+func validateAccounts(accounts []Account) (map[string]bool, error) {
+	ids, keys := map[string]bool{}, map[string]bool{}
+	for _, account := range accounts {
+		if account.ID == "" || ids[account.ID] {
+			return nil, fmt.Errorf("account id %q is empty or given twice", account.ID)
+		}
+		ids[account.ID] = true
+		for _, key := range account.Keys {
+			if key.ID == "" || keys[key.ID] || key.Secret.IsZero() {
+				return nil, fmt.Errorf("key id %q is empty or given twice, or has no secret", key.ID)
+			}
+			keys[key.ID] = true
+		}
+	}
+	return ids, nil
 }

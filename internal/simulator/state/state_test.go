@@ -57,8 +57,7 @@ func numbered(n int) string {
 }
 
 func codeOf(err error) string {
-	var refusal *state.Error
-	if errors.As(err, &refusal) {
+	if refusal, is := errors.AsType[*state.Error](err); is {
 		return refusal.Code
 	}
 	return ""

@@ -5,6 +5,7 @@ package wire
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -77,11 +78,7 @@ func (h *Handler) Calls() map[state.Operation]CallCount {
 	defer h.mu.Unlock()
 	counts := map[state.Operation]CallCount{}
 	for op, count := range h.counts {
-		codes := map[string]int{}
-		for code, n := range count.Codes {
-			codes[code] = n
-		}
-		count.Codes = codes
+		count.Codes = maps.Clone(count.Codes)
 		counts[op] = count
 	}
 	return counts
@@ -90,8 +87,8 @@ func (h *Handler) Calls() map[state.Operation]CallCount {
 // ServeHTTP answers one call.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	// Form merges the query string and a form body. An unreadable one yields fewer parameters, which the gate names.
-	_ = r.ParseForm()
+	// Form merges the query string and a form body.
+	_ = r.ParseForm() //nolint:errcheck // An unreadable form yields fewer parameters, which the gate names.
 	op := operation(r.Form.Get(paramAction))
 	latency, fault := h.draw(op)
 	if latency > 0 && !h.wait(r, latency) {
@@ -179,6 +176,7 @@ func (h *Handler) answer(r *http.Request, op state.Operation, fault Fault) answe
 		return answer{status: http.StatusBadRequest, body: map[string]any{"Code": http.StatusBadRequest}}
 	case FaultGarbage:
 		return answer{status: http.StatusOK}
+	case FaultOutage, FaultReset, FaultDropReply: // these are about the connection
 	}
 	result, err := h.call(r, op)
 	var refused *state.Error
@@ -251,6 +249,6 @@ func (h *Handler) send(w http.ResponseWriter, a answer, fault Fault) {
 		return
 	}
 	_, _ = w.Write(body[:len(body)/2])
-	_ = http.NewResponseController(w).Flush()
+	_ = http.NewResponseController(w).Flush() //nolint:errcheck // The answer breaks off here in any case.
 	panic(http.ErrAbortHandler)
 }
