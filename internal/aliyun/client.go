@@ -48,6 +48,9 @@ type Options struct {
 }
 
 // NewDialer returns a dialer whose services share their connections to the endpoints. It makes no call itself.
+//
+// The standard library's transport writes bytes that a peer sends out of turn to the standard logger, and an endpoint
+// could send a token: the command that uses the dialer should discard that logger's output (log.SetOutput).
 func NewDialer(options Options) token.Dialer {
 	if options.CallTimeout == 0 {
 		options.CallTimeout = defaultCallTimeout
