@@ -124,12 +124,18 @@ type Decision struct {
 	Reason Reason
 	// Revoke lists fingerprints, sorted.
 	Revoke []string
-	// Next is the moment to ask again; zero means only when something changes.
+	// Next is the moment to ask again, in whole seconds; zero means only when something changes.
 	Next time.Time
 }
 
 // Decide goes through the rules in order; the first that matches wins.
 func Decide(in Input) Decision {
+	decision := in.decide()
+	decision.Next = ceil(decision.Next)
+	return decision
+}
+
+func (in Input) decide() Decision {
 	switch {
 	case in.Secret == SecretUnreadable:
 		return Decision{Verb: Wait, Reason: ReasonUnreadable}
@@ -140,10 +146,12 @@ func Decide(in Input) Decision {
 	}
 	issue := in.reasonToIssue()
 	switch {
-	case issue != "" && !in.Denied && !in.Suspended:
-		return in.issueOrWait(issue)
-	case len(in.dueRevocations()) > 0:
+	case issue != "" && in.mayIssue() && !in.notBefore(issue).After(in.Now):
+		return Decision{Verb: Apply, Reason: issue}
+	case len(in.dueRevocations()) > 0: // also while issuing has to wait: an outage of one must not hold up the other
 		return Decision{Verb: Revoke, Reason: ReasonRevocationDue, Revoke: in.dueRevocations()}
+	case issue != "" && in.mayIssue():
+		return Decision{Verb: Wait, Reason: ReasonBackoff, Next: earliest(in.notBefore(issue), in.nextRevocation())}
 	case in.Denied:
 		return Decision{Verb: Wait, Reason: ReasonDenied, Next: in.nextChange()}
 	case in.Suspended:
@@ -177,20 +185,19 @@ func (in Input) reasonToIssue() Reason {
 	return ""
 }
 
-// issueOrWait holds back what comes too soon: a retry before its time, or a repair right after the last issue.
-func (in Input) issueOrWait(reason Reason) Decision {
-	notBefore := in.NotBefore
-	switch reason {
-	case ReasonMissing, ReasonDamaged, ReasonFuture:
-		if floor := in.LastApplied.Add(ReissueFloor); !in.LastApplied.IsZero() && floor.After(notBefore) {
-			notBefore = floor
-		}
-	default:
+func (in Input) mayIssue() bool { return !in.Denied && !in.Suspended }
+
+// notBefore holds back what comes too soon: a retry before its time, or right after the last issue one that the spec
+// did not ask for. What somebody else wrote into the Secret can look like a change of the spec, so it counts as none.
+func (in Input) notBefore(reason Reason) time.Time {
+	asked := reason == ReasonScopeChanged || reason == ReasonKeyRotated || reason == ReasonReissue
+	if in.LastApplied.IsZero() || asked && !in.Held.Touched {
+		return in.NotBefore
 	}
-	if notBefore.After(in.Now) {
-		return Decision{Verb: Wait, Reason: ReasonBackoff, Next: notBefore}
+	if floor := in.LastApplied.Add(ReissueFloor); floor.After(in.NotBefore) {
+		return floor
 	}
-	return Decision{Verb: Apply, Reason: reason}
+	return in.NotBefore
 }
 
 // toRelease lists what a deletion revokes: everything alive, less the current tokens of a grant that abandons them.
@@ -279,4 +286,12 @@ func earliest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// ceil rounds up to the second: whoever asks then is never too early, and so never asks in a loop.
+func ceil(t time.Time) time.Time {
+	if whole := t.Truncate(time.Second); whole.Before(t) {
+		return whole.Add(time.Second)
+	}
+	return t
 }

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -17,26 +19,51 @@ type Permission struct {
 // Scopes returns the fewest scopes that cover the permissions exactly, sorted by type. A client presents at most one
 // token of each type and a token carries at most token.MaxTopics, so topics with both actions go into one
 // publish-and-subscribe token when nothing else is wanted, and else into both of the one-way tokens while they fit.
-// It fails on permissions that no three tokens can carry.
+// It fails on more topics of one kind (publish-only, subscribe-only, both) than a token carries, on none at all, and on
+// a permission without a known action.
 func Scopes(permissions []Permission) ([]token.Scope, error) {
-	var publish, subscribe, both []topic.Filter
-	for _, p := range permissions {
-		switch {
-		case slices.Contains(p.Actions, token.ActionPublish) && slices.Contains(p.Actions, token.ActionSubscribe):
-			both = append(both, p.Filter)
-		case slices.Contains(p.Actions, token.ActionPublish):
-			publish = append(publish, p.Filter)
-		default:
-			subscribe = append(subscribe, p.Filter)
+	wanted, err := merge(permissions)
+	if err != nil {
+		return nil, err
+	}
+	publish, subscribe, both := wanted[token.Publish], wanted[token.Subscribe], wanted[token.PublishSubscribe]
+	oneWay := len(publish)+len(subscribe) > 0
+	if oneWay && len(publish)+len(both) <= token.MaxTopics && len(subscribe)+len(both) <= token.MaxTopics {
+		wanted = map[token.Type][]topic.Filter{
+			token.Publish: append(publish, both...), token.Subscribe: append(subscribe, both...),
 		}
 	}
-	oneWay := len(publish)+len(subscribe) > 0
-	if oneWay && len(both) > 0 && len(publish)+len(both) <= token.MaxTopics && len(subscribe)+len(both) <= token.MaxTopics {
-		publish, subscribe, both = append(publish, both...), append(subscribe, both...), nil
+	return scopes(wanted)
+}
+
+// merge sorts the filters by what is wanted with them; one that is named twice gets the actions of both.
+func merge(permissions []Permission) (map[token.Type][]topic.Filter, error) {
+	actions := map[topic.Filter][]token.Action{}
+	unknown := func(a token.Action) bool { return !token.PublishSubscribe.Includes(a) }
+	for _, p := range permissions {
+		if len(p.Actions) == 0 || slices.ContainsFunc(p.Actions, unknown) {
+			return nil, fmt.Errorf("cannot grant actions %q on topic %q", p.Actions, p.Filter)
+		}
+		actions[p.Filter] = append(actions[p.Filter], p.Actions...)
 	}
-	return scopes(map[token.Type][]topic.Filter{
-		token.Publish: publish, token.Subscribe: subscribe, token.PublishSubscribe: both,
-	})
+	kinds := map[token.Type][]topic.Filter{}
+	for filter, wanted := range actions { // in any order: a scope sorts its topics
+		kind := typeFor(wanted)
+		kinds[kind] = append(kinds[kind], filter)
+	}
+	return kinds, nil
+}
+
+// typeFor returns the type that allows exactly the actions.
+func typeFor(actions []token.Action) token.Type {
+	switch {
+	case !slices.Contains(actions, token.ActionSubscribe):
+		return token.Publish
+	case !slices.Contains(actions, token.ActionPublish):
+		return token.Subscribe
+	default:
+		return token.PublishSubscribe
+	}
 }
 
 func scopes(topics map[token.Type][]topic.Filter) ([]token.Scope, error) {
@@ -50,6 +77,9 @@ func scopes(topics map[token.Type][]topic.Filter) ([]token.Scope, error) {
 			return nil, err
 		}
 		list = append(list, scope)
+	}
+	if len(list) == 0 {
+		return nil, errors.New("no topics are wanted")
 	}
 	return list, nil
 }

@@ -22,9 +22,9 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := &dice{data: data}
 		q := d.request()
-		rules := make([]policy.Rule, d.roll(4))
-		for i := range rules {
-			rules[i] = d.rule()
+		var rules []policy.Rule
+		for range d.roll(4) {
+			rules = append(rules, d.rule())
 		}
 		got := policy.Check(rules, q)
 		if again := policy.Check(rules, q); !slices.Equal(got, again) {
