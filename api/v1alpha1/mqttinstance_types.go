@@ -67,10 +67,12 @@ type Credentials struct {
 
 	// accessKey is set when type is AccessKey.
 	// +optional
-	AccessKey *AccessKeyCredential `json:"accessKey,omitempty"`
+	AccessKey *AccessKeyCredential `json:"accessKey,omitzero"`
 }
 
 // BrokerPorts overrides the broker's ports.
+//
+// +kubebuilder:validation:MinProperties=1
 type BrokerPorts struct {
 	// tls is the port for MQTT over TLS; 8883 by default.
 	// +optional
@@ -95,6 +97,8 @@ type BrokerPorts struct {
 }
 
 // Broker says what clients get to connect to.
+//
+// +kubebuilder:validation:MinProperties=1
 type Broker struct {
 	// host of the broker; <instanceID>.mqtt.aliyuncs.com when left out. Inside a VPC, name the host that the console shows.
 	// +optional
@@ -105,7 +109,7 @@ type Broker struct {
 
 	// ports overrides the broker's ports.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={tls:8883,wss:443,tcp:1883}
 	Ports BrokerPorts `json:"ports,omitzero"`
 
 	// caBundle holds PEM certificates that clients should trust for the broker; it becomes ca.crt in the token Secret. Left
@@ -205,6 +209,8 @@ type AccessRule struct {
 }
 
 // Quota is this manager's share of the account's call quota, in calls per second.
+//
+// +kubebuilder:validation:MinProperties=1
 type Quota struct {
 	// applyPerSecond bounds ApplyToken calls: 1 to 100, 50 by default. The account's quota is 100.
 	// +optional
@@ -270,7 +276,7 @@ type MqttInstanceSpec struct {
 
 	// broker says what clients get to connect to.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={ports:{tls:8883,wss:443,tcp:1883}}
 	Broker Broker `json:"broker,omitzero"`
 
 	// credentials says with which identity the operator calls the service.
@@ -289,11 +295,12 @@ type MqttInstanceSpec struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:MinItems=0
 	AccessRules []AccessRule `json:"accessRules,omitempty"`
 
 	// quota is this manager's share of the account's call quota.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={applyPerSecond:50,queryPerSecond:20,revokePerSecond:4}
 	Quota Quota `json:"quota,omitzero"`
 }
 
@@ -311,18 +318,21 @@ type GrantCounts struct {
 }
 
 // MqttInstanceStatus reports what the operator found.
+//
+// +kubebuilder:validation:MinProperties=1
 type MqttInstanceStatus struct {
-	// conditions: Ready, Reconciling, Stalled.
+	// conditions that hold: Ready, Reconciling, Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:MinItems=1
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// observedGeneration is the generation that this status speaks of; -1 before the operator has seen the instance.
 	// +optional
 	// +kubebuilder:validation:Minimum=-1
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 
 	// accessKeyID is the AccessKey id that clients carry in their username.
 	// +optional

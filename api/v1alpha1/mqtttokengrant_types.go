@@ -112,6 +112,7 @@ type TopicPermission struct {
 // +kubebuilder:validation:XValidation:rule="has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)",message="name is immutable: pods mount the Secret by it; create a new grant instead"
 // +kubebuilder:validation:XValidation:rule="!has(self.labels) || self.labels.all(k, !k.contains('mqtt.tokengrant.dev/'))",message="labels must not use the prefix mqtt.tokengrant.dev/, which is the operator's"
 // +kubebuilder:validation:XValidation:rule="!has(self.annotations) || self.annotations.all(k, !k.contains('mqtt.tokengrant.dev/'))",message="annotations must not use the prefix mqtt.tokengrant.dev/, which is the operator's"
+// +kubebuilder:validation:MinProperties=1
 type TokenSecret struct {
 	// name of the Secret, in the grant's namespace; the grant's name when left out. Immutable.
 	// +optional
@@ -123,11 +124,13 @@ type TokenSecret struct {
 	// labels to put on the Secret, at most 32. The prefix mqtt.tokengrant.dev/ is the operator's.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:MinProperties=0
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// annotations to put on the Secret, at most 32. The prefix mqtt.tokengrant.dev/ is the operator's.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:MinProperties=0
 	Annotations map[string]string `json:"annotations,omitempty"`
 
 	// format of the keys: Files (default) has one key per file for a mounted volume; Env has MQTT_USERNAME, MQTT_PASSWORD
@@ -141,6 +144,7 @@ type TokenSecret struct {
 	// ExpiresAt, RenewAt. Functions: json, base64. Loops and includes are refused; a value renders to at most 64 KiB.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:MinProperties=0
 	Template map[string]string `json:"template,omitempty"`
 }
 
@@ -206,7 +210,7 @@ type MqttTokenGrantSpec struct {
 
 	// secret describes the Secret that the tokens are written to.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={format:Files}
 	Secret TokenSecret `json:"secret,omitzero"`
 
 	// deletionPolicy says what happens to the tokens when the grant is deleted: Revoke (default) revokes every live token;
@@ -236,11 +240,11 @@ type TokenStatus struct {
 
 	// issuedTime is when it was applied for.
 	// +required
-	IssuedTime metav1.Time `json:"issuedTime,omitzero"`
+	IssuedTime *metav1.Time `json:"issuedTime,omitempty"`
 
 	// expirationTime is when it ends.
 	// +required
-	ExpirationTime metav1.Time `json:"expirationTime,omitzero"`
+	ExpirationTime *metav1.Time `json:"expirationTime,omitempty"`
 
 	// fingerprint tells tokens apart: a keyed hash, never the token.
 	// +required
@@ -265,23 +269,26 @@ type Failure struct {
 
 	// time of the attempt.
 	// +required
-	Time metav1.Time `json:"time,omitzero"`
+	Time *metav1.Time `json:"time,omitempty"`
 }
 
 // MqttTokenGrantStatus reports what the operator did. It is a report: only failedAttempts and nextAttemptTime are read
 // back.
+//
+// +kubebuilder:validation:MinProperties=1
 type MqttTokenGrantStatus struct {
-	// conditions: Ready, Authorized, Renewed, Reconciling, Stalled.
+	// conditions that hold: Ready, Authorized, Renewed, Reconciling, Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:MinItems=1
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// observedGeneration is the generation that this status speaks of; -1 before the operator has seen the grant.
 	// +optional
 	// +kubebuilder:validation:Minimum=-1
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 
 	// clientID that the tokens are for: <groupID>@@@<deviceID>, or the group id alone.
 	// +optional
@@ -300,6 +307,7 @@ type MqttTokenGrantStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=3
+	// +kubebuilder:validation:MinItems=1
 	Tokens []TokenStatus `json:"tokens,omitempty"`
 
 	// expirationTime is when the first of the tokens ends.
@@ -317,7 +325,7 @@ type MqttTokenGrantStatus struct {
 
 	// lastFailure describes the last attempt that failed; gone after the next success.
 	// +optional
-	LastFailure *Failure `json:"lastFailure,omitempty"`
+	LastFailure *Failure `json:"lastFailure,omitzero"`
 
 	// failedAttempts counts the failures since the last success.
 	// +optional
