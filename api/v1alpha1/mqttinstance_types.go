@@ -203,8 +203,8 @@ type AccessRule struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:Pattern=`^([0-9]+(h|m|s))+$`
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('2m') && duration(self) <= duration('720h')",message="must be between 2m and 720h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}[hms])+$')",message="must be a duration in whole hours, minutes and seconds, such as 24h or 1h30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}[hms])+$') || (duration(self) >= duration('2m') && duration(self) <= duration('720h'))",message="must be between 2m and 720h"
 	MaxValidity string `json:"maxValidity,omitempty"`
 }
 

@@ -151,7 +151,7 @@ type TokenSecret struct {
 // MqttTokenGrantSpec is what an application team asks for.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.renewBefore) && has(self.renewBeforePercentage))",message="set renewBefore or renewBeforePercentage, not both"
-// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || duration(self.renewBefore).getSeconds() * 10 <= duration(self.validity).getSeconds() * 8",message="renewBefore must be at most 80 % of validity: a longer one would renew in a loop"
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}[hms])+$') || !self.validity.matches('^([0-9]{1,6}[hms])+$') || duration(self.renewBefore).getSeconds() * 10 <= duration(self.validity).getSeconds() * 8",message="renewBefore must be at most 80 % of validity: a longer one would renew in a loop"
 // +kubebuilder:validation:XValidation:rule="self.topics.filter(t, size(t.actions) == 2).size() <= 100",message="at most 100 topics can have both actions: that is what one token carries; split the grant"
 // +kubebuilder:validation:XValidation:rule="self.topics.filter(t, t.actions == ['Publish']).size() <= 100",message="at most 100 topics can be publish-only: that is what one token carries; split the grant"
 // +kubebuilder:validation:XValidation:rule="self.topics.filter(t, t.actions == ['Subscribe']).size() <= 100",message="at most 100 topics can be subscribe-only: that is what one token carries; split the grant"
@@ -178,8 +178,8 @@ type MqttTokenGrantSpec struct {
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:Pattern=`^([0-9]+(h|m|s))+$`
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('2m') && duration(self) <= duration('720h')",message="must be between 2m and 720h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}[hms])+$')",message="must be a duration in whole hours, minutes and seconds, such as 24h or 1h30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}[hms])+$') || (duration(self) >= duration('2m') && duration(self) <= duration('720h'))",message="must be between 2m and 720h"
 	Validity string `json:"validity,omitempty"`
 
 	// renewBefore is how long before expiry the tokens are renewed, as a duration: 10s to 80 % of validity. One third of
@@ -188,8 +188,8 @@ type MqttTokenGrantSpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:Pattern=`^([0-9]+(h|m|s))+$`
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="must be at least 10s"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}[hms])+$')",message="must be a duration in whole hours, minutes and seconds, such as 24h or 1h30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}[hms])+$') || (duration(self) >= duration('10s'))",message="must be at least 10s"
 	RenewBefore string `json:"renewBefore,omitempty"`
 
 	// renewBeforePercentage is renewBefore as a share of validity, in percent: 1 to 80.
@@ -204,8 +204,8 @@ type MqttTokenGrantSpec struct {
 	// +kubebuilder:default="5m"
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:Pattern=`^([0-9]+(h|m|s))+$`
-	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('1h')",message="must be at most 1h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}[hms])+$')",message="must be a duration in whole hours, minutes and seconds, such as 24h or 1h30m"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}[hms])+$') || (duration(self) <= duration('1h'))",message="must be at most 1h"
 	Overlap string `json:"overlap,omitempty"`
 
 	// secret describes the Secret that the tokens are written to.

@@ -45,7 +45,7 @@ func TestGrantRules(t *testing.T) {
 		control  = "must not contain control characters"
 		hash     = "'#' must be the whole last level"
 		plus     = "'+' must be a whole level"
-		duration = "should match '^([0-9]+(h|m|s))+$'"
+		duration = "must be a duration in whole hours, minutes and seconds"
 	)
 	table := map[string]struct {
 		set  set
@@ -118,7 +118,7 @@ func TestGrantRules(t *testing.T) {
 		"a validity below zero":           {set{"spec.validity": "-1h"}, duration},
 		"a validity in parts of an hour":  {set{"spec.validity": "1.5h"}, duration},
 		"a validity without a unit":       {set{"spec.validity": "'60'"}, duration},
-		"a validity that overflows":       {set{"spec.validity": "99999999999h"}, "must be"},
+		"a validity that overflows":       {set{"spec.validity": "99999999999h"}, duration},
 		"an empty validity":               {set{"spec.validity": `""`}, "at least 2 chars"},
 		"a validity of 17 characters":     {set{"spec.validity": "0000000000000024h"}, "Too long"},
 
@@ -127,7 +127,7 @@ func TestGrantRules(t *testing.T) {
 		"renewBefore of 80 %":            {set{"spec.validity": "100m", "spec.renewBefore": "80m"}, ""},
 		"renewBefore of more than 80 %":  {set{"spec.validity": "100m", "spec.renewBefore": "80m1s"}, "renewBefore must be at most 80 % of validity"},
 		"renewBefore beyond the default": {set{"spec.renewBefore": "20h"}, "renewBefore must be at most 80 % of validity"},
-		"renewBefore that overflows":     {set{"spec.renewBefore": "99999999999h"}, "must be"},
+		"renewBefore that overflows":     {set{"spec.renewBefore": "99999999999h"}, duration},
 		"renewBefore in days":            {set{"spec.renewBefore": "1d"}, duration},
 		"renewBefore twice":              {set{"spec.renewBefore": "8h", "spec.renewBeforePercentage": "30"}, "set renewBefore or renewBeforePercentage, not both"},
 		"renewBefore of 1 percent":       {set{"spec.renewBeforePercentage": "1"}, ""},
@@ -137,7 +137,7 @@ func TestGrantRules(t *testing.T) {
 		"no overlap":                     {set{"spec.overlap": "0s"}, ""},
 		"an overlap of an hour":          {set{"spec.overlap": "1h"}, ""},
 		"an overlap of more":             {set{"spec.overlap": "61m"}, "must be at most 1h"},
-		"an overlap that overflows":      {set{"spec.overlap": "99999999999h"}, "must be"},
+		"an overlap that overflows":      {set{"spec.overlap": "99999999999h"}, duration},
 		"an overlap in days":             {set{"spec.overlap": "1d"}, duration},
 
 		"a Secret by name":                  {set{"spec.secret.name": "press.mqtt-1"}, ""},
@@ -163,8 +163,9 @@ func TestGrantRules(t *testing.T) {
 
 func TestInstanceRules(t *testing.T) {
 	const (
-		plain = "may hold letters, digits, '-' and '_' only"
-		port  = "less than or equal to 65535"
+		plain    = "may hold letters, digits, '-' and '_' only"
+		duration = "must be a duration in whole hours, minutes and seconds"
+		port     = "less than or equal to 65535"
 	)
 	rule := func(field, value string) set {
 		return set{"spec.accessRules": "[" + smallRule + "]", "rule." + field: value}
@@ -246,8 +247,8 @@ func TestInstanceRules(t *testing.T) {
 		"the shortest maxValidity":       {rule("maxValidity", "2m"), ""},
 		"a longer maxValidity":           {rule("maxValidity", "721h"), "must be between 2m and 720h"},
 		"a shorter maxValidity":          {rule("maxValidity", "1m"), "must be between 2m and 720h"},
-		"a maxValidity in days":          {rule("maxValidity", "1d"), "should match '^([0-9]+(h|m|s))+$'"},
-		"a maxValidity that overflows":   {rule("maxValidity", "99999999999h"), "must be"},
+		"a maxValidity in days":          {rule("maxValidity", "1d"), duration},
+		"a maxValidity that overflows":   {rule("maxValidity", "99999999999h"), duration},
 	}
 	check(t, smallInstance, table)
 }
@@ -268,7 +269,7 @@ func check(t *testing.T, base string, table map[string]struct {
 				t.Errorf("refused: %v", err)
 			case tc.want != "" && err == nil:
 				t.Error("accepted")
-			case tc.want != "" && (!strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "call resulted in an error")):
+			case tc.want != "" && (!strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "evaluating rule")):
 				t.Errorf("refused with\n  %v\nwant a sentence with\n  %s", err, tc.want)
 			}
 		})
