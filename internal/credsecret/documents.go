@@ -43,7 +43,9 @@ func ReadRecord(secret *corev1.Secret) (Record, error) {
 	return stored.record()
 }
 
-func unreadable(key string) error { return fmt.Errorf("reading key %s: it is not what was written", key) }
+func unreadable(key string) error {
+	return fmt.Errorf("reading key %s: it is not what was written", key)
+}
 
 func encodeEnvRecord(record Record) (string, error) {
 	var stored envRecord
@@ -209,6 +211,30 @@ func (r Record) Matches(facts Facts, grantUID string) bool {
 	sameRetired := func(a, b RetiredFacts) bool { return a.Fingerprint == b.Fingerprint && equal(a.Expires, b.Expires) }
 	return slices.EqualFunc(tokens, facts.Tokens, same) && slices.EqualFunc(retired, facts.Retired, sameRetired) &&
 		token.ScopeID(r.Scopes()) == facts.Scope
+}
+
+// Known is the part of the record that the facts describe. Texts that somebody put there by hand are not in it, so that
+// nobody can have a token of their choice revoked.
+func (r Record) Known(facts Facts, grantUID string) Record {
+	listed := map[string]bool{}
+	for _, t := range facts.Tokens {
+		listed[t.Fingerprint] = true
+	}
+	for _, t := range facts.Retired {
+		listed[t.Fingerprint] = true
+	}
+	var known Record
+	for _, t := range r.Tokens {
+		if listed[t.Value.Fingerprint(grantUID)] {
+			known.Tokens = append(known.Tokens, t)
+		}
+	}
+	for _, t := range r.Retired {
+		if listed[t.Value.Fingerprint(grantUID)] {
+			known.Retired = append(known.Retired, t)
+		}
+	}
+	return known
 }
 
 func equal(a, b time.Time) bool { return a.Equal(b) }

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// options is the command line.
+type options struct {
+	metricsAddress   string
+	probeAddress     string
+	leaderElect      bool
+	namespace        string
+	workers          int
+	allowedEndpoints []string
+	verbose          bool
+}
+
+// defaultWorkers suits two cores: a pass that changes something mostly waits for the network.
+const defaultWorkers = 8
+
+func defaults() options {
+	return options{metricsAddress: ":8080", probeAddress: ":8081", namespace: "mqtt-token-system", workers: defaultWorkers}
+}
+
+func (o *options) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", o.metricsAddress, "host:port to serve metrics on; 0 serves none")
+	flags.StringVar(&o.probeAddress, "health-probe-bind-address", o.probeAddress, "host:port to serve /healthz and /readyz on; 0 serves none")
+	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "run only while holding the lease, so that a second manager can stand by")
+	flags.StringVar(&o.namespace, "namespace", o.namespace, "the manager's own namespace: where its lease is")
+	flags.IntVar(&o.workers, "workers", o.workers, "how many grants are worked on at the same time, 1 to 64")
+	flags.StringSliceVar(&o.allowedEndpoints, "allowed-endpoints", nil, "host:port of OpenAPI endpoints, beside the service's own, that an MqttInstance may name (and give a caBundle for)")
+	flags.BoolVar(&o.verbose, "verbose", o.verbose, "log each pass, in a form for people")
+}
+
+// validate returns everything that is wrong with the options at once.
+func (o *options) validate() error {
+	var faults []error
+	for name, address := range map[string]string{"metrics-bind-address": o.metricsAddress, "health-probe-bind-address": o.probeAddress} {
+		if _, _, err := net.SplitHostPort(address); err != nil && address != "0" {
+			faults = append(faults, fmt.Errorf("--%s: %q is neither host:port nor 0", name, address))
+		}
+	}
+	if o.workers < 1 || o.workers > 64 {
+		faults = append(faults, fmt.Errorf("--workers: %d is not between 1 and 64", o.workers))
+	}
+	if o.namespace == "" {
+		faults = append(faults, errors.New("--namespace: it is empty"))
+	}
+	for _, endpoint := range o.allowedEndpoints {
+		if endpoint == "" || strings.ContainsAny(endpoint, "/ ") {
+			faults = append(faults, fmt.Errorf("--allowed-endpoints: %q is not a host with an optional port", endpoint))
+		}
+	}
+	return errors.Join(faults...)
+}

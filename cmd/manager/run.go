@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/controllers"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/aliyun"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/metrics"
+)
+
+// leaseName names the lease that the managers of one installation share.
+const leaseName = "mqtt-token-operator"
+
+// run wires the manager and runs it until the context ends.
+//
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=mqtt-token-system,resources=leases,verbs=get;create;update
+func run(ctx context.Context, o options) error {
+	// The HTTP transport prints what a confused peer sends to the standard logger, which could be a token.
+	log.SetOutput(io.Discard)
+	ctrl.SetLogger(zap.New(zap.UseDevMode(o.verbose)))
+	mgr, err := newManager(o)
+	if err != nil {
+		return err
+	}
+	if err := addControllers(ctx, mgr, o); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func newManager(o options) (ctrl.Manager, error) {
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("finding the API server: %w", err)
+	}
+	config.QPS = -1 // the API server's own priority and fairness bounds us
+	kinds := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(kinds); err != nil {
+			return nil, fmt.Errorf("registering kinds: %w", err)
+		}
+	}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: kinds, Cache: controllers.CacheOptions(),
+		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress: o.probeAddress,
+		LeaderElection:         o.leaderElect, LeaderElectionID: leaseName, LeaderElectionNamespace: o.namespace,
+		LeaderElectionReleaseOnCancel: true, // nothing runs after Start has returned
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the manager: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return nil, err
+	}
+	return mgr, mgr.AddReadyzCheck("ping", healthz.Ping)
+}
+
+func addControllers(ctx context.Context, mgr ctrl.Manager, o options) error {
+	cluster, err := clusterID(ctx, mgr.GetAPIReader())
+	if err != nil {
+		return err
+	}
+	secrets, err := metadata.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("making the metadata client: %w", err)
+	}
+	connections := controllers.NewConnections()
+	wall := clock.RealClock{}
+	grants := &controllers.GrantReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
+		Events: mgr.GetEventRecorder("mqtt-token-operator"), ClusterID: cluster,
+	}
+	if err := grants.SetupWithManager(ctx, mgr, o.workers); err != nil {
+		return fmt.Errorf("adding the grant controller: %w", err)
+	}
+	instances := &controllers.InstanceReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
+		Events: mgr.GetEventRecorder("mqtt-token-operator"),
+		Dial: aliyun.NewDialer(aliyun.Options{
+			UserAgent: "mqtt-token-operator", Calls: metrics.New(ctrlmetrics.Registry), Now: wall.Now,
+		}),
+		Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
+	}
+	if err := instances.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the instance controller: %w", err)
+	}
+	return nil
+}
+
+// clusterID is what distinguishes this cluster from every other one: the UID of a namespace that each has.
+func clusterID(ctx context.Context, reader client.Reader) (string, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(controllers.NamespaceKind())
+	if err := reader.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, namespace); err != nil {
+		return "", fmt.Errorf("reading namespace %s: %w", metav1.NamespaceSystem, err)
+	}
+	return string(namespace.UID), nil
+}

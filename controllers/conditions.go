@@ -1,0 +1,55 @@
+package controllers
+
+import (
+	"time"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+)
+
+// conditionSet is the conditions of one object while a report is written. All conditions of the project are set here.
+type conditionSet struct {
+	list       []metav1.Condition
+	generation int64
+	now        time.Time
+}
+
+func (s *conditionSet) set(kind string, status metav1.ConditionStatus, reason, message string) {
+	apimeta.SetStatusCondition(&s.list, metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: message,
+		ObservedGeneration: s.generation, LastTransitionTime: metav1.NewTime(s.now.Truncate(time.Second)),
+	})
+}
+
+func (s *conditionSet) remove(kind string) { apimeta.RemoveStatusCondition(&s.list, kind) }
+
+// summarize sets Ready, Reconciling and Stalled, which follow from two questions: is the object as its spec wants, and
+// what keeps it from that? Reconciling and Stalled are there only while they are True, as kstatus wants.
+func (s *conditionSet) summarize(ready bool, readyReason, readyMessage string, p *problem) {
+	s.remove(v1alpha1.ReconcilingCondition)
+	s.remove(v1alpha1.StalledCondition)
+	switch {
+	case ready:
+		s.set(v1alpha1.ReadyCondition, metav1.ConditionTrue, readyReason, readyMessage)
+	case p != nil:
+		s.set(v1alpha1.ReadyCondition, metav1.ConditionFalse, p.reason, p.message)
+	default:
+		p = &problem{reason: v1alpha1.ReasonProgressing, message: "The operator is at it."}
+		s.set(v1alpha1.ReadyCondition, metav1.ConditionFalse, p.reason, p.message)
+	}
+	switch {
+	case p != nil && p.stalled:
+		s.set(v1alpha1.StalledCondition, metav1.ConditionTrue, p.reason, p.message)
+	case !ready:
+		s.set(v1alpha1.ReconcilingCondition, metav1.ConditionTrue, p.reason, p.message)
+	}
+}
+
+func conditionStatus(holds bool) metav1.ConditionStatus {
+	if holds {
+		return metav1.ConditionTrue
+	}
+	return metav1.ConditionFalse
+}

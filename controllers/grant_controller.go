@@ -1,0 +1,139 @@
+// Package controllers is the only code of the project that talks to the API server. Each pass over an object goes the
+// same way: observe what is (reads only), let a pure package decide, act on the decision, report in one write.
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+)
+
+// GrantReconciler keeps the tokens of each MqttTokenGrant valid in its Secret.
+//
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/status,verbs=patch
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+type GrantReconciler struct {
+	client.Client
+	// Live reads from the API server, past all caches.
+	Live        client.Reader
+	Connections *Connections
+	Clock       clock.PassiveClock
+	Events      events.EventRecorder
+	// ClusterID tells this cluster's Secrets from those that a backup brought from another one.
+	ClusterID string
+
+	recent *recent
+}
+
+// cacheLag is how long to wait for a cache that does not show our own last write yet.
+const cacheLag = 50 * time.Millisecond
+
+// Reconcile makes one pass over a grant. The caches suffice to see that nothing is to be done; anything else is decided
+// again on what the API server says now.
+func (r *GrantReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	grant := &v1alpha1.MqttTokenGrant{}
+	if err := r.Get(ctx, request.NamespacedName, grant); err != nil {
+		r.recent.forget(request.NamespacedName)
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	seen, err := r.observe(ctx, grant)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if r.cachesLag(seen) {
+		return ctrl.Result{RequeueAfter: cacheLag}, nil
+	}
+	decision := seen.decide()
+	if decision.Verb != plan.Keep && decision.Verb != plan.Wait {
+		if seen, err = r.observeLive(ctx, grant); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		decision = seen.decide()
+	}
+	return r.report(ctx, seen, r.act(ctx, seen, decision))
+}
+
+// decide is plan.Decide, save for a spec that cannot be understood: that is waited out, except by a deletion.
+func (seen observation) decide() plan.Decision {
+	if seen.specErr != nil && !seen.input.Deleting {
+		return plan.Decision{Verb: plan.Wait, Reason: reasonInvalidSpec}
+	}
+	return plan.Decide(seen.input)
+}
+
+// reasonInvalidSpec is a decision's reason that plan does not know: it sees only specs that can be understood.
+const reasonInvalidSpec plan.Reason = "SpecNotUnderstood"
+
+// cachesLag reports whether what the caches show is older than what this process wrote.
+func (r *GrantReconciler) cachesLag(seen observation) bool {
+	last := r.recent.of(seen.grant)
+	return isOlder(seen.grant.ResourceVersion, last.grantVersion) || isOlder(seen.secret.meta.ResourceVersion, last.secretVersion)
+}
+
+// instanceIndex finds the grants of an instance.
+const instanceIndex = "instance"
+
+// SetupWithManager registers the controller and its watches.
+func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, workers int) error {
+	r.recent = newRecent()
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.MqttTokenGrant{}, instanceIndex, func(object client.Object) []string {
+		grant, _ := object.(*v1alpha1.MqttTokenGrant)
+		return []string{desired.InstanceKey(grant).String()}
+	})
+	if err != nil {
+		return fmt.Errorf("indexing grants by instance: %w", err)
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.MqttTokenGrant{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &v1alpha1.MqttTokenGrant{}, handler.OnlyControllerOwner())).
+		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.grantsIn), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+		Watches(&v1alpha1.MqttInstance{}, handler.EnqueueRequestsFromMapFunc(r.grantsOf), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(r.Connections.wakeGrants.source(r.grantsOfInstance)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		Complete(r)
+}
+
+func (r *GrantReconciler) grantsOf(ctx context.Context, instance client.Object) []reconcile.Request {
+	return r.grantsOfInstance(ctx, client.ObjectKeyFromObject(instance))
+}
+
+func (r *GrantReconciler) grantsOfInstance(ctx context.Context, instance types.NamespacedName) []reconcile.Request {
+	return r.requests(ctx, client.MatchingFields{instanceIndex: instance.String()})
+}
+
+func (r *GrantReconciler) grantsIn(ctx context.Context, namespace client.Object) []reconcile.Request {
+	return r.requests(ctx, client.InNamespace(namespace.GetName()))
+}
+
+// requests lists grants from the cache. An error means that the cache is stopping, and with it the controller.
+func (r *GrantReconciler) requests(ctx context.Context, which client.ListOption) []reconcile.Request {
+	var grants v1alpha1.MqttTokenGrantList
+	if err := r.List(ctx, &grants, which); err != nil {
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(grants.Items))
+	for i := range grants.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&grants.Items[i])})
+	}
+	return requests
+}

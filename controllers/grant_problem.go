@@ -1,0 +1,120 @@
+package controllers
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/policy"
+)
+
+// whyNotIssue is what stands in the way of applying for tokens; nil if nothing does. It costs no call.
+func (seen observation) whyNotIssue() *problem {
+	if seen.terminating {
+		return &problem{reason: v1alpha1.ReasonProgressing, message: "The namespace is being deleted: nothing is applied for."}
+	}
+	if seen.link == nil || seen.layout == nil {
+		return seen.instanceProblem()
+	}
+	now := seen.input.Now
+	if _, err := seen.layout.Render(credsecret.Record{}, credsecret.Facts{}, now); err != nil {
+		return templateProblem(err)
+	}
+	return nil
+}
+
+func templateProblem(err error) *problem {
+	return &problem{
+		reason: v1alpha1.ReasonTemplateInvalid, stalled: true, cause: err,
+		message: fmt.Sprintf("The Secret cannot be rendered: %s.", err),
+	}
+}
+
+// instanceProblem says that the instance cannot be used; what is wrong with it, its own conditions tell those who may
+// read them.
+func (seen observation) instanceProblem() *problem {
+	key := desired.InstanceKey(seen.grant)
+	if seen.instance == nil {
+		return &problem{
+			reason:  v1alpha1.ReasonInstanceNotReady,
+			message: fmt.Sprintf("MqttInstance %s does not exist, or does not serve this namespace.", key),
+		}
+	}
+	return &problem{
+		reason:  v1alpha1.ReasonInstanceNotReady,
+		message: fmt.Sprintf("MqttInstance %s is not ready; its conditions tell why. This grant goes on by itself when it is.", key),
+	}
+}
+
+// specProblem says what in the spec cannot be understood.
+func (seen observation) specProblem() *problem {
+	return &problem{reason: v1alpha1.ReasonInvalidSpec, stalled: true, message: capitalized(seen.specErr.Error()) + "."}
+}
+
+// whyWaiting words a decision to wait.
+func (seen observation) whyWaiting(decision plan.Decision) *problem {
+	switch decision.Reason {
+	case reasonInvalidSpec:
+		return seen.specProblem()
+	case plan.ReasonDenied:
+		return deniedProblem(seen.violations)
+	case plan.ReasonSuspended:
+		return &problem{reason: v1alpha1.ReasonSuspended, message: "spec.suspend is true: no tokens are applied for."}
+	case plan.ReasonForeign:
+		return &problem{
+			reason: v1alpha1.ReasonSecretConflict, stalled: true,
+			message: fmt.Sprintf("Secret %q exists and is not this grant's; it is left alone. Delete it, or set spec.secret.name in a new grant.", desired.SecretName(seen.grant)),
+		}
+	case plan.ReasonUnreadable:
+		return &problem{
+			reason: v1alpha1.ReasonSecretUnwritable, attempt: true, cause: seen.secret.err,
+			message: fmt.Sprintf("Secret %q cannot be read, so nothing is applied for; the manager's log has the API server's words.", desired.SecretName(seen.grant)),
+		}
+	case plan.ReasonBackoff:
+		if failure := seen.grant.Status.LastFailure; failure != nil {
+			return &problem{reason: failure.Reason, message: failure.Message, stalled: failure.Reason == v1alpha1.ReasonRefused}
+		}
+	default:
+	}
+	return nil
+}
+
+// deniedProblem names everything that the access rules do not allow, up to a length that a person reads.
+func deniedProblem(violations []policy.Violation) *problem {
+	const shown = 3
+	var sentences []string
+	for i, v := range violations {
+		if i == shown {
+			sentences = append(sentences, fmt.Sprintf("And %d more.", len(violations)-shown))
+			break
+		}
+		sentences = append(sentences, capitalized(v.Message)+".")
+	}
+	return &problem{reason: policyReason(violations[0].Reason), message: strings.Join(sentences, " ")}
+}
+
+func policyReason(reason policy.Reason) string {
+	switch reason {
+	case policy.NamespaceNotAllowed:
+		return v1alpha1.ReasonNamespaceNotAllowed
+	case policy.ClientNotAllowed:
+		return v1alpha1.ReasonClientNotAllowed
+	case policy.ValidityTooLong:
+		return v1alpha1.ReasonValidityTooLong
+	case policy.TopicNotAllowed:
+	}
+	return v1alpha1.ReasonTopicNotAllowed
+}
+
+// issuedBy reports whether a token on record is one of the instance.
+func issuedBy(client, instanceID string) bool {
+	issuer, _, found := strings.Cut(client, "/")
+	return found && issuer == instanceID
+}
+
+// pause is how long until a moment, at least a second: times on record are whole seconds.
+func pause(until, now time.Time) time.Duration { return max(time.Second, until.Sub(now)) }

@@ -1,0 +1,222 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+)
+
+// conflictRecheck is how often a Secret that is not ours is looked at again: it may be of a type that no watch covers.
+const conflictRecheck = time.Minute
+
+// report writes the status if it changed, tells of what changed, and says when to come back.
+func (r *GrantReconciler) report(ctx context.Context, seen observation, out outcome) (ctrl.Result, error) {
+	if out.released {
+		r.recent.forget(client.ObjectKeyFromObject(seen.grant))
+		tell(r.Events, seen.grant, out.event)
+		return ctrl.Result{}, nil
+	}
+	if out.err != nil || out.wait > 0 || out.quiet {
+		return ctrl.Result{RequeueAfter: out.wait}, out.err
+	}
+	status := seen.status(out)
+	if err := r.writeStatus(ctx, seen.grant, status); err != nil {
+		return ctrl.Result{}, err
+	}
+	if out.problem != nil && out.problem.cause != nil {
+		log.FromContext(ctx).Error(out.problem.cause, "Attempt failed", "reason", out.problem.reason, "attempts", status.FailedAttempts)
+	}
+	tell(r.Events, seen.grant, out.event)
+	if out.problem != nil && isNew(seen.grant.Status, *out.problem) {
+		tell(r.Events, seen.grant, problemEvent(*out.problem))
+	}
+	return comeBack(seen, out, status), nil
+}
+
+func (r *GrantReconciler) writeStatus(ctx context.Context, grant *v1alpha1.MqttTokenGrant, status v1alpha1.MqttTokenGrantStatus) error {
+	if equality.Semantic.DeepEqual(grant.Status, status) {
+		return nil
+	}
+	changed := grant.DeepCopy()
+	changed.Status = status
+	if err := r.Status().Patch(ctx, changed, onlyIfUnchanged(grant)); err != nil {
+		return fmt.Errorf("writing the status: %w", err)
+	}
+	r.rememberWrite(changed)
+	return nil
+}
+
+// isNew reports whether the problem was not there in the last status.
+func isNew(before v1alpha1.MqttTokenGrantStatus, p problem) bool {
+	for _, c := range before.Conditions {
+		if c.Reason == p.reason && c.Message == p.message {
+			return false
+		}
+	}
+	return true
+}
+
+// comeBack is the earliest moment at which something is due: the decision's, the next attempt, or the end of a token.
+func comeBack(seen observation, out outcome, status v1alpha1.MqttTokenGrantStatus) ctrl.Result {
+	now := seen.input.Now
+	moments := []time.Time{out.decision.Next}
+	if status.NextAttemptTime != nil {
+		moments = []time.Time{status.NextAttemptTime.Time}
+	}
+	if seen.tokensMatch(out.secret) {
+		moments = append(moments, out.secret.held().Expires())
+	}
+	if out.decision.Reason == plan.ReasonForeign {
+		moments = append(moments, now.Add(conflictRecheck))
+	}
+	var first time.Time
+	for _, m := range moments {
+		if !m.IsZero() && (first.IsZero() || m.Before(first)) {
+			first = m
+		}
+	}
+	if first.IsZero() {
+		return ctrl.Result{}
+	}
+	return ctrl.Result{RequeueAfter: pause(first, now)}
+}
+
+// status is what the grant's status says after the outcome. It depends on nothing else, so the same outcome gives the
+// same status, byte for byte.
+func (seen observation) status(out outcome) v1alpha1.MqttTokenGrantStatus {
+	grant := seen.grant
+	status := v1alpha1.MqttTokenGrantStatus{
+		ObservedGeneration: ptr.To(grant.Generation),
+		ClientID:           desired.ClientID(grant.Spec.Client),
+		SecretName:         desired.SecretName(grant),
+	}
+	seen.describeTokens(&status, out.secret)
+	seen.countAttempts(&status, out)
+	status.Conditions = seen.conditions(out)
+	return status
+}
+
+func (seen observation) describeTokens(status *v1alpha1.MqttTokenGrantStatus, secret secretView) {
+	if secret.state != plan.SecretOurs || secret.damaged {
+		return
+	}
+	held := secret.held()
+	for _, t := range secret.facts.Tokens {
+		status.Tokens = append(status.Tokens, v1alpha1.TokenStatus{
+			Type: string(t.Type), TopicCount: int32(t.TopicCount), //nolint:gosec // at most 100
+			IssuedTime: moment(t.Issued), ExpirationTime: moment(t.Expires), Fingerprint: t.Fingerprint,
+		})
+	}
+	in := seen.input
+	in.Held = held
+	status.ExpirationTime, status.RenewalTime = moment(held.Expires()), moment(in.RenewAt())
+	status.Revision = secret.facts.Revision
+	status.PendingRevocations = int32(held.PendingRevocations(in.Now)) //nolint:gosec // a few
+}
+
+// countAttempts notes a failed attempt and when the next one is due. A wait between attempts keeps the notes; anything
+// else ends them.
+func (seen observation) countAttempts(status *v1alpha1.MqttTokenGrantStatus, out outcome) {
+	before := seen.grant.Status
+	switch {
+	case out.decision.Reason == plan.ReasonBackoff && before.LastFailure != nil:
+		status.LastFailure, status.FailedAttempts, status.NextAttemptTime = before.LastFailure, before.FailedAttempts, before.NextAttemptTime
+	case out.problem != nil && out.problem.attempt:
+		now := seen.input.Now
+		status.FailedAttempts = before.FailedAttempts + 1
+		status.LastFailure = &v1alpha1.Failure{Reason: out.problem.reason, Message: out.problem.message, Time: moment(now)}
+		status.NextAttemptTime = moment(now.Add(plan.Backoff(int(status.FailedAttempts), seen.input.Seed)))
+	}
+}
+
+// conditions says how things stand. While only the instance is at fault and the tokens are good, the grant's own
+// conditions stay as they were: the instance tells it once instead of each of its grants.
+func (seen observation) conditions(out outcome) []metav1.Condition {
+	set := conditionSet{
+		list: append([]metav1.Condition{}, seen.grant.Status.Conditions...), generation: seen.grant.Generation, now: seen.input.Now,
+	}
+	ready := seen.tokensMatch(out.secret)
+	p := out.problem
+	if !seen.input.Deleting {
+		seen.setAuthorized(&set)
+		seen.setRenewed(&set, out, ready)
+	} else {
+		p = revokingProblem(p)
+		ready = false
+	}
+	if p != nil && !ready && !seen.input.Deleting && seen.hasExpired(out.secret) {
+		p = expiredProblem(*p)
+	}
+	set.summarize(ready, v1alpha1.ReasonIssued, "The Secret holds valid tokens for everything the grant asks for.", p)
+	return set.list
+}
+
+func (seen observation) setAuthorized(set *conditionSet) {
+	switch {
+	case seen.specErr != nil || seen.instance == nil:
+		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "Nothing to judge by: the spec cannot be understood, or the instance is missing.")
+	case len(seen.violations) > 0:
+		p := deniedProblem(seen.violations)
+		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionFalse, p.reason, p.message)
+	default:
+		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionTrue, v1alpha1.ReasonAllowed, "The instance's access rules allow everything the grant asks for.")
+	}
+}
+
+// setRenewed speaks of tokens that exist: is a renewal overdue?
+func (seen observation) setRenewed(set *conditionSet, out outcome, ready bool) {
+	if out.secret.state != plan.SecretOurs {
+		set.remove(v1alpha1.RenewedCondition)
+		return
+	}
+	in := seen.input
+	in.Held = out.secret.held()
+	overdue := !in.RenewAt().After(in.Now)
+	waitsForInstance := out.problem != nil && out.problem.reason == v1alpha1.ReasonInstanceNotReady
+	switch {
+	case ready && overdue && waitsForInstance && apimeta.FindStatusCondition(set.list, v1alpha1.RenewedCondition) != nil:
+	case overdue && out.problem != nil:
+		set.set(v1alpha1.RenewedCondition, metav1.ConditionFalse, out.problem.reason, out.problem.message)
+	default:
+		set.set(v1alpha1.RenewedCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued, "No renewal is overdue.")
+	}
+}
+
+func (seen observation) hasExpired(secret secretView) bool {
+	expires := secret.held().Expires()
+	return secret.state == plan.SecretOurs && !expires.IsZero() && !expires.After(seen.input.Now)
+}
+
+func expiredProblem(p problem) *problem {
+	p.message = "The tokens expired before they could be renewed. " + p.message
+	p.reason = v1alpha1.ReasonExpired
+	return &p
+}
+
+func revokingProblem(p *problem) *problem {
+	revoking := problem{reason: v1alpha1.ReasonRevoking, message: "The grant is being deleted and its tokens are being revoked."}
+	if p != nil {
+		revoking.message = "The grant is being deleted; its tokens cannot be revoked yet. " + p.message
+	}
+	return &revoking
+}
+
+// moment is a time as status holds it: whole seconds; nil for none.
+func moment(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return ptr.To(metav1.NewTime(t.UTC().Truncate(time.Second)))
+}
