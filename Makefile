@@ -88,9 +88,9 @@ generate: ## Write the DeepCopy methods of the API types.
 	@$(if $(wildcard api/*/*.go),gen=$$($(TOOL) controller-gen); "$$gen" object paths=./api/...,echo "generate: no api/ yet")
 
 .PHONY: manifests
-manifests: ## Write the CRDs and the manager's ClusterRole into config/.
+manifests: ## Write the CRDs and the manager's roles into config/.
 	@$(if $(wildcard api/*/*.go),gen=$$($(TOOL) controller-gen); "$$gen" crd paths=./api/... output:crd:artifacts:config=config/crd/bases,echo "manifests: no api/ yet")
-	@$(if $(wildcard controllers/*.go),gen=$$($(TOOL) controller-gen); "$$gen" rbac:roleName=mqtt-token-operator-manager paths=./controllers/... output:rbac:artifacts:config=config/rbac,echo "manifests: no controllers/ yet")
+	@$(if $(wildcard controllers/*.go),gen=$$($(TOOL) controller-gen); "$$gen" rbac:roleName=mqtt-token-operator-manager paths=./controllers/... paths=./cmd/manager/... output:rbac:artifacts:config=config/rbac,echo "manifests: no controllers/ yet")
 
 .PHONY: kube-assets
 kube-assets: ## Fetch or build etcd, kube-apiserver, kube-controller-manager and kubectl; prints their folder.

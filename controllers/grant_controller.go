@@ -25,13 +25,6 @@ import (
 )
 
 // GrantReconciler keeps the tokens of each MqttTokenGrant valid in its Secret.
-//
-// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/status,verbs=patch
-// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/finalizers,verbs=update
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 type GrantReconciler struct {
 	client.Client
 	// Live reads from the API server, past all caches.
@@ -47,6 +40,13 @@ type GrantReconciler struct {
 
 // cacheLag is how long to wait for a cache that does not show our own last write yet.
 const cacheLag = 50 * time.Millisecond
+
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/status,verbs=patch
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile makes one pass over a grant. The caches suffice to see that nothing is to be done; anything else is decided
 // again on what the API server says now.

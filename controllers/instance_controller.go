@@ -25,9 +25,6 @@ import (
 )
 
 // InstanceReconciler connects each MqttInstance to the service and says whether the connection works.
-//
-// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances,verbs=get;list;watch
-// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances/status,verbs=patch
 type InstanceReconciler struct {
 	client.Client
 	// Live reads from the API server, past all caches.
@@ -44,6 +41,9 @@ type InstanceReconciler struct {
 
 // countDelay gathers what happens to an instance's grants into one status write.
 const countDelay = 10 * time.Second
+
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances,verbs=get;list;watch
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances/status,verbs=patch
 
 // Reconcile makes one pass over an instance. A connection that works is left alone: while nothing changes, this costs
 // no call and no write.

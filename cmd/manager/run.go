@@ -28,9 +28,9 @@ import (
 // leaseName names the lease that the managers of one installation share.
 const leaseName = "mqtt-token-operator"
 
-// run wires the manager and runs it until the context ends.
-//
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=mqtt-token-system,resources=leases,verbs=get;create;update
+
+// run wires the manager and runs it until the context ends.
 func run(ctx context.Context, o options) error {
 	// The HTTP transport prints what a confused peer sends to the standard logger, which could be a token.
 	log.SetOutput(io.Discard)
