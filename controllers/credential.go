@@ -32,8 +32,8 @@ type credential struct {
 // readCredential reads the instance's credential Secret, live: no cache of this process holds one. From here on it is
 // watched, so that a change takes effect at once.
 func (r *InstanceReconciler) readCredential(ctx context.Context, instance *v1alpha1.MqttInstance) (credential, *problem, error) {
-	if instance.Spec.Credentials.AccessKey == nil {
-		return credential{}, credentialProblem("spec.credentials.accessKey is missing; set it, or another type."), nil
+	if instance.Spec.Credentials.Type != v1alpha1.CredentialTypeAccessKey {
+		return credential{}, credentialProblem(fmt.Sprintf("This manager does not know credentials of type %q; use AccessKey, or upgrade.", instance.Spec.Credentials.Type)), nil
 	}
 	key := types.NamespacedName{Namespace: instance.Namespace, Name: instance.Spec.Credentials.AccessKey.SecretRef.Name}
 	r.Credentials.Ensure(ctx, client.ObjectKeyFromObject(instance), key)

@@ -75,7 +75,7 @@ func (seen observation) whyWaiting(decision plan.Decision) *problem {
 			message: fmt.Sprintf("Secret %q cannot be read, so nothing is applied for; the manager's log has the API server's words.", desired.SecretName(seen.grant)),
 		}
 	case plan.ReasonBackoff:
-		if failure := seen.grant.Status.LastFailure; failure != nil {
+		if failure := seen.grant.Status.LastFailure; failure.Reason != "" {
 			return &problem{reason: failure.Reason, message: failure.Message, stalled: failure.Reason == v1alpha1.ReasonRefused}
 		}
 	default:

@@ -131,12 +131,12 @@ func (seen observation) describeTokens(status *v1alpha1.MqttTokenGrantStatus, se
 func (seen observation) countAttempts(status *v1alpha1.MqttTokenGrantStatus, out outcome) {
 	before := seen.grant.Status
 	switch {
-	case out.decision.Reason == plan.ReasonBackoff && before.LastFailure != nil:
+	case out.decision.Reason == plan.ReasonBackoff && before.LastFailure.Reason != "":
 		status.LastFailure, status.FailedAttempts, status.NextAttemptTime = before.LastFailure, before.FailedAttempts, before.NextAttemptTime
 	case out.problem != nil && out.problem.attempt:
 		now := seen.input.Now
 		status.FailedAttempts = before.FailedAttempts + 1
-		status.LastFailure = &v1alpha1.Failure{Reason: out.problem.reason, Message: out.problem.message, Time: moment(now)}
+		status.LastFailure = v1alpha1.Failure{Reason: out.problem.reason, Message: out.problem.message, Time: moment(now)}
 		status.NextAttemptTime = moment(now.Add(plan.Backoff(int(status.FailedAttempts), seen.input.Seed)))
 	}
 }

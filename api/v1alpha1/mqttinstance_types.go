@@ -67,7 +67,7 @@ type Credentials struct {
 
 	// accessKey is set when type is AccessKey.
 	// +optional
-	AccessKey *AccessKeyCredential `json:"accessKey,omitzero"`
+	AccessKey AccessKeyCredential `json:"accessKey,omitzero"`
 }
 
 // BrokerPorts overrides the broker's ports.

@@ -325,7 +325,7 @@ type MqttTokenGrantStatus struct {
 
 	// lastFailure describes the last attempt that failed; gone after the next success.
 	// +optional
-	LastFailure *Failure `json:"lastFailure,omitzero"`
+	LastFailure Failure `json:"lastFailure,omitzero"`
 
 	// failedAttempts counts the failures since the last success.
 	// +optional

@@ -69,6 +69,13 @@ func (f *Fake) FailNext(operation Operation, faults ...*token.Error) {
 	f.script[operation] = append(f.script[operation], faults...)
 }
 
+// ClearScript forgets the faults that are still to come.
+func (f *Fake) ClearScript() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.script)
+}
+
 // Calls returns the calls so far, in order; of the named operations only, if any are named.
 func (f *Fake) Calls(of ...Operation) []Call {
 	f.mu.Lock()
