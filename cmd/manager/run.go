@@ -29,6 +29,7 @@ import (
 const leaseName = "mqtt-token-operator"
 
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=mqtt-token-system,resources=leases,verbs=get;create;update
+// +kubebuilder:rbac:groups="",namespace=mqtt-token-system,resources=events,verbs=create;patch
 
 // run wires the manager and runs it until the context ends.
 func run(ctx context.Context, o options) error {

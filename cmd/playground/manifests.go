@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+// kustomization is the file that names a folder's manifests.
+const kustomization = "kustomization.yaml"
+
+// loadManifests reads what `kubectl apply -k` would apply from a folder, in the same order. It knows kustomizations that
+// only list resources, and fails on others rather than show something else than what is shipped.
+func loadManifests(folder string) ([]*unstructured.Unstructured, error) {
+	text, err := os.ReadFile(filepath.Join(folder, kustomization))
+	if err != nil {
+		return nil, fmt.Errorf("reading manifests: %w", err)
+	}
+	var list struct {
+		APIVersion string   `json:"apiVersion"`
+		Kind       string   `json:"kind"`
+		Resources  []string `json:"resources"`
+		Images     []any    `json:"images"` // no image is run here
+	}
+	if err := sigsyaml.UnmarshalStrict(text, &list); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", filepath.Join(folder, kustomization), err)
+	}
+	var all []*unstructured.Unstructured
+	for _, resource := range list.Resources {
+		name := filepath.Join(folder, resource)
+		load := loadFile
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			load = loadManifests
+		}
+		objects, err := load(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, objects...)
+	}
+	return all, nil
+}
+
+func loadFile(name string) ([]*unstructured.Unstructured, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("reading manifests: %w", err)
+	}
+	var objects []*unstructured.Unstructured
+	for decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), len(text)); ; {
+		var content map[string]any
+		switch err := decoder.Decode(&content); {
+		case errors.Is(err, io.EOF):
+			return objects, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading %s: %w", name, err)
+		case len(content) > 0:
+			objects = append(objects, &unstructured.Unstructured{Object: content})
+		}
+	}
+}
+
+// ofKind returns the objects of some kinds; except returns all others.
+func ofKind(objects []*unstructured.Unstructured, kinds ...string) []*unstructured.Unstructured {
+	return pick(objects, kinds, true)
+}
+
+func except(objects []*unstructured.Unstructured, kinds ...string) []*unstructured.Unstructured {
+	return pick(objects, kinds, false)
+}
+
+func pick(objects []*unstructured.Unstructured, kinds []string, wanted bool) []*unstructured.Unstructured {
+	var picked []*unstructured.Unstructured
+	for _, object := range objects {
+		if slices.Contains(kinds, object.GetKind()) == wanted {
+			picked = append(picked, object)
+		}
+	}
+	return picked
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator"
+)
+
+const (
+	// storyWithin bounds the story; it takes about half of it.
+	storyWithin  = 5 * time.Minute
+	pollInterval = 200 * time.Millisecond
+	tailLines    = 25
+)
+
+// playground is everything that runs, and what the story has come to know.
+type playground struct {
+	o options
+	*printer
+
+	folder string // logs, kubeconfigs and mounted Secrets
+	onEnd  func(error)
+
+	samples []*unstructured.Unstructured
+	cloud   *simulator.Simulator
+	cluster *cluster
+	manager *process
+
+	press, dashboard app
+	// secrets are texts that must not turn up in a log.
+	secrets  []string
+	messages int
+}
+
+// app is an application: an MQTT client and the Secret that is mounted for it.
+type app struct {
+	*device
+	mount volume
+}
+
+// play starts everything, tells the story, stays up unless it is to end at once, and stops everything.
+func play(ctx context.Context, o options, p *printer) (err error) {
+	folder, err := os.MkdirTemp("", "mqtt-token-playground-")
+	if err != nil {
+		return fmt.Errorf("making a folder to work in: %w", err)
+	}
+	p.line("The MQTT token operator at work, on this machine alone. Logs: " + folder)
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	g := &playground{o: o, printer: p, folder: folder, onEnd: func(err error) { cancel(err) }}
+	g.press.mount.folder, g.dashboard.mount.folder = filepath.Join(folder, "press-07"), filepath.Join(folder, "dashboard")
+	err = g.tell(running)
+	if err == nil && !o.once {
+		g.farewell()
+		<-running.Done()
+		err = context.Cause(running)
+	}
+	if ctx.Err() != nil && !o.once {
+		err = nil // somebody ended it, which is how it ends
+	}
+	return errors.Join(err, g.close(err))
+}
+
+// tell tells the story, step by step, up to the first one that does not hold.
+func (g *playground) tell(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, storyWithin, fmt.Errorf("the story took longer than %s", storyWithin))
+	defer cancel()
+	for _, s := range story() {
+		g.step(s.title)
+		err := s.run(g, ctx)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			g.failed(s.title, err)
+			return fmt.Errorf("step %d of %d did not hold: %w", g.steps, len(story()), err)
+		}
+	}
+	g.line(fmt.Sprintf("\nEvery step held, in %d s.", int(time.Since(g.began).Seconds())))
+	return nil
+}
+
+// farewell says what one can do now.
+func (g *playground) farewell() {
+	kubectl := g.o.kubectl()
+	if here, err := os.Getwd(); err == nil {
+		if relative, err := filepath.Rel(here, kubectl); err == nil && filepath.IsLocal(relative) {
+			kubectl = relative
+		}
+	}
+	g.line(fmt.Sprintf(`
+It stays up until Ctrl-C. In another terminal:
+
+  export KUBECONFIG=%[1]s
+  %[2]s get mtg,mqi -A -o wide
+  %[2]s apply -f %[3]s
+  %[2]s -n line-a annotate mtg dashboard mqtt.tokengrant.dev/reissue=1   # new tokens now
+
+The simulator's admin endpoint, for instance: curl -s http://%[4]s/tokens`,
+		g.cluster.kubeconfig, kubectl, filepath.Join(g.o.samples(), "grant_press-07.yaml"), g.cloud.AdminAddress()))
+}
+
+// close stops everything, what depends on others first. The logs stay after a failure; credentials never do.
+func (g *playground) close(failure error) error {
+	g.line("\nStopping.")
+	g.press.close()
+	g.dashboard.close()
+	if g.manager != nil {
+		g.manager.stop()
+	}
+	var faults []error
+	if g.cluster != nil {
+		faults = append(faults, g.cluster.stop())
+	}
+	if g.cloud != nil {
+		faults = append(faults, g.cloud.Close())
+	}
+	if failure == nil {
+		return errors.Join(append(faults, os.RemoveAll(g.folder))...)
+	}
+	if g.manager != nil {
+		g.line("The end of " + g.manager.log + ":")
+		g.block(g.manager.tail(tailLines))
+	}
+	return errors.Join(append(faults, g.removeCredentials())...)
+}
+
+func (g *playground) removeCredentials() error {
+	faults := []error{os.RemoveAll(g.press.mount.folder), os.RemoveAll(g.dashboard.mount.folder)}
+	kubeconfigs, err := filepath.Glob(filepath.Join(g.folder, "*kubeconfig"))
+	for _, name := range kubeconfigs {
+		faults = append(faults, os.Remove(name))
+	}
+	return errors.Join(append(faults, err)...)
+}
+
+// eventually checks until nothing is missing any more. An error ends it at once.
+func eventually(ctx context.Context, within time.Duration, check func() (missing string, err error)) error {
+	limit := time.NewTimer(within)
+	defer limit.Stop()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		missing, err := check()
+		if err != nil || missing == "" {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return fmt.Errorf("after %s still: %s", within, missing)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
