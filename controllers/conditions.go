@@ -46,10 +46,3 @@ func (s *conditionSet) summarize(ready bool, readyReason, readyMessage string, p
 		s.set(v1alpha1.ReconcilingCondition, metav1.ConditionTrue, p.reason, p.message)
 	}
 }
-
-func conditionStatus(holds bool) metav1.ConditionStatus {
-	if holds {
-		return metav1.ConditionTrue
-	}
-	return metav1.ConditionFalse
-}

@@ -33,6 +33,18 @@ func NewCredentialWatch(client metadata.Interface) *CredentialWatch {
 	return &CredentialWatch{client: client, watches: map[types.NamespacedName]credentialInformer{}}
 }
 
+// Start keeps the watches until the manager stops.
+func (w *CredentialWatch) Start(ctx context.Context) error {
+	<-ctx.Done()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, watch := range w.watches {
+		watch.stop()
+	}
+	clear(w.watches)
+	return nil
+}
+
 // Ensure watches a Secret on behalf of an instance, instead of any other one. The watch goes on until Stop.
 func (w *CredentialWatch) Ensure(ctx context.Context, instance, secret types.NamespacedName) {
 	w.mu.Lock()
@@ -51,9 +63,10 @@ func (w *CredentialWatch) Ensure(ctx context.Context, instance, secret types.Nam
 			options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, secret.Name).String()
 		}).Informer()
 	tell := func(any) { w.changed.send(instance) }
-	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // fails only on a stopped informer
-		AddFunc: tell, DeleteFunc: tell, UpdateFunc: func(_, after any) { tell(after) },
-	})
+	handler := cache.ResourceEventHandlerFuncs{AddFunc: tell, DeleteFunc: tell, UpdateFunc: func(_, after any) { tell(after) }}
+	if _, err := informer.AddEventHandler(handler); err != nil {
+		panic(err) // only a stopped informer refuses a handler, and this one has not started
+	}
 	go informer.RunWithContext(running)
 }
 

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -323,5 +322,5 @@ func (seen observation) serviceProblem(err error) *problem {
 		p.cause = fault
 		return p
 	}
-	return ptr.To(classify(fault))
+	return new(classify(fault))
 }

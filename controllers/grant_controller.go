@@ -97,7 +97,10 @@ const instanceIndex = "instance"
 func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, workers int) error {
 	r.recent = newRecent()
 	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.MqttTokenGrant{}, instanceIndex, func(object client.Object) []string {
-		grant, _ := object.(*v1alpha1.MqttTokenGrant)
+		grant, ok := object.(*v1alpha1.MqttTokenGrant)
+		if !ok {
+			return nil
+		}
 		return []string{desired.InstanceKey(grant).String()}
 	})
 	if err != nil {

@@ -75,7 +75,7 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 	seen.link, seen.revoker = r.Connections.usable(key), r.Connections.lastGood(key)
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(NamespaceKind())
-	if err := r.Get(ctx, types.NamespacedName{Name: grant.Namespace}, namespace); client.IgnoreNotFound(err) != nil {
+	if err := r.Get(ctx, types.NamespacedName{Name: grant.Namespace}, namespace); err != nil && !apierrors.IsNotFound(err) {
 		return observation{}, fmt.Errorf("reading namespace %s: %w", grant.Namespace, err)
 	}
 	seen.terminating = !namespace.DeletionTimestamp.IsZero()

@@ -52,7 +52,7 @@ func (seen observation) instanceProblem() *problem {
 
 // specProblem says what in the spec cannot be understood.
 func (seen observation) specProblem() *problem {
-	return &problem{reason: v1alpha1.ReasonInvalidSpec, stalled: true, message: capitalized(seen.specErr.Error()) + "."}
+	return &problem{reason: v1alpha1.ReasonInvalidSpec, stalled: true, message: fmt.Sprintf("The spec cannot be understood: %s.", seen.specErr)}
 }
 
 // whyWaiting words a decision to wait.

@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -98,7 +97,7 @@ func comeBack(seen observation, out outcome, status v1alpha1.MqttTokenGrantStatu
 func (seen observation) status(out outcome) v1alpha1.MqttTokenGrantStatus {
 	grant := seen.grant
 	status := v1alpha1.MqttTokenGrantStatus{
-		ObservedGeneration: ptr.To(grant.Generation),
+		ObservedGeneration: new(grant.Generation),
 		ClientID:           desired.ClientID(grant.Spec.Client),
 		SecretName:         desired.SecretName(grant),
 	}
@@ -218,5 +217,5 @@ func moment(t time.Time) *metav1.Time {
 	if t.IsZero() {
 		return nil
 	}
-	return ptr.To(metav1.NewTime(t.UTC().Truncate(time.Second)))
+	return new(metav1.NewTime(t.UTC().Truncate(time.Second)))
 }

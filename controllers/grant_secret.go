@@ -123,7 +123,7 @@ func (v secretView) isTouched(layout *credsecret.Layout) bool {
 	ours, others := fieldpath.NewSet(), fieldpath.NewSet()
 	for _, entry := range v.meta.ManagedFields {
 		fields := &fieldpath.Set{}
-		if entry.FieldsV1 == nil || fields.FromJSON(strings.NewReader(string(entry.FieldsV1.Raw))) != nil {
+		if entry.FieldsV1 == nil || fields.FromJSON(entry.FieldsV1.GetRawReader()) != nil {
 			return true
 		}
 		if strings.HasPrefix(entry.Manager, fieldManagerPrefix) && entry.Operation == metav1.ManagedFieldsOperationApply {

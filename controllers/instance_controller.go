@@ -37,6 +37,9 @@ type InstanceReconciler struct {
 	Credentials *CredentialWatch
 	// AllowedEndpoints are the endpoints, beside the service's own, that an instance may name; each a host, with its port.
 	AllowedEndpoints []string
+
+	// written holds the resource version of our last write to each instance. One worker uses it.
+	written map[types.NamespacedName]string
 }
 
 // countDelay gathers what happens to an instance's grants into one status write.
@@ -51,7 +54,11 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	instance := &v1alpha1.MqttInstance{}
 	if err := r.Get(ctx, request.NamespacedName, instance); err != nil {
 		r.Credentials.Stop(request.NamespacedName)
+		delete(r.written, request.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if isOlder(instance.ResourceVersion, r.written[request.NamespacedName]) {
+		return ctrl.Result{RequeueAfter: cacheLag}, nil
 	}
 	now := r.Clock.Now()
 	description, p, err := r.describe(ctx, instance)
@@ -175,6 +182,10 @@ func (r *InstanceReconciler) count(ctx context.Context, instance types.Namespace
 // SetupWithManager registers the controller and its watches. The grant controller must be registered too: it owns the
 // index that counting needs.
 func (r *InstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	r.written = map[types.NamespacedName]string{}
+	if err := mgr.Add(r.Credentials); err != nil {
+		return fmt.Errorf("adding the credential watch: %w", err)
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MqttInstance{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.MqttTokenGrant{}, countLater(), builder.WithPredicates(countChanged())).

@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
@@ -31,6 +31,7 @@ func (r *InstanceReconciler) report(ctx context.Context, instance *v1alpha1.Mqtt
 		if err := r.Status().Patch(ctx, changed, onlyIfUnchanged(instance)); err != nil {
 			return ctrl.Result{}, fmt.Errorf("writing the status: %w", err)
 		}
+		r.written[client.ObjectKeyFromObject(instance)] = changed.ResourceVersion
 		tell(r.Events, instance, found.change(instance.Status.Conditions, status.Conditions))
 	}
 	if found.problem == nil {
@@ -49,7 +50,7 @@ func instanceStatus(instance *v1alpha1.MqttInstance, found finding, grants v1alp
 	set := conditionSet{list: append([]metav1.Condition{}, instance.Status.Conditions...), generation: instance.Generation, now: now}
 	set.summarize(found.problem == nil, v1alpha1.ReasonConnected, "The service takes the instance's credential.", found.problem)
 	status := v1alpha1.MqttInstanceStatus{
-		Conditions: set.list, ObservedGeneration: ptr.To(instance.Generation), Grants: grants, AccessKeyID: instance.Status.AccessKeyID,
+		Conditions: set.list, ObservedGeneration: new(instance.Generation), Grants: grants, AccessKeyID: instance.Status.AccessKeyID,
 	}
 	if found.link != nil {
 		status.AccessKeyID = found.link.keyID

@@ -188,13 +188,13 @@ func TestReissueOnRequestHappensOncePerValue(t *testing.T) {
 
 func TestASuspendedGrantAppliesForNothing(t *testing.T) {
 	w := readyWorld(t)
-	w.press("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Suspend = ptr.To(true) })
+	w.press("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Suspend = new(true) })
 	w.eventuallyCondition("press-07", v1alpha1.ReadyCondition, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
 	if n := len(w.service.Calls(tokenfake.Apply)); n != 0 {
 		t.Errorf("%d applies", n)
 	}
 	g := w.grant("press-07")
-	w.edit(g, func() { g.Spec.Suspend = ptr.To(false) })
+	w.edit(g, func() { g.Spec.Suspend = new(false) })
 	w.eventuallyCondition("press-07", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
 }
 

@@ -18,7 +18,6 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -54,6 +53,7 @@ type world struct {
 	dial      token.Dialer
 	endpoints []string
 	wrap      func(http.RoundTripper) http.RoundTripper
+	server    *rest.Config
 	stop      func()
 }
 
@@ -66,13 +66,17 @@ var worlds atomic.Int32
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
-	kinds := testScheme(t)
-	c, err := client.New(server, client.Options{Scheme: kinds})
+	return newWorldAt(t, server)
+}
+
+func newWorldAt(t *testing.T, server *rest.Config) *world {
+	t.Helper()
+	c, err := client.New(server, client.Options{Scheme: testScheme(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{
-		Client: c, t: t, namespace: fmt.Sprintf("world-%d", worlds.Add(1)),
+		Client: c, t: t, server: server, namespace: fmt.Sprintf("world-%d", worlds.Add(1)),
 		clock: clocktesting.NewFakePassiveClock(start()), requests: &requestLog{}, logs: &logBuffer{}, stop: func() {},
 	}
 	w.service = tokenfake.New(w.clock.Now)
@@ -96,7 +100,7 @@ func testScheme(t *testing.T) *runtime.Scheme {
 func (w *world) run() {
 	w.t.Helper()
 	w.stop()
-	settings := rest.CopyConfig(server)
+	settings := rest.CopyConfig(w.server)
 	settings.Wrap(w.requests.wrap)
 	if w.wrap != nil {
 		settings.Wrap(w.wrap)
@@ -105,7 +109,7 @@ func (w *world) run() {
 	cacheOptions.DefaultNamespaces = map[string]cache.Config{w.namespace: {}}
 	mgr, err := ctrl.NewManager(settings, ctrl.Options{
 		Scheme: testScheme(w.t), Cache: cacheOptions, Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)}, Logger: w.logs.logger(),
+		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.logs.logger(),
 	})
 	w.must(err)
 	secrets, err := metadata.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
@@ -139,7 +143,7 @@ func (w *world) run() {
 func (w *world) must(err error) {
 	w.t.Helper()
 	if err != nil {
-		w.t.Fatal(err)
+		w.t.Fatalf("%v\n%s", err, w.logs.text())
 	}
 }
 

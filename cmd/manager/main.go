@@ -11,9 +11,8 @@ import (
 
 func main() {
 	options := defaults()
-	flags := pflag.NewFlagSet("manager", pflag.ExitOnError)
-	options.addFlags(flags)
-	_ = flags.Parse(os.Args[1:]) // ExitOnError
+	options.addFlags(pflag.CommandLine)
+	pflag.Parse()
 	if err := options.validate(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
