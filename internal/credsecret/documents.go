@@ -3,6 +3,7 @@ package credsecret
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,26 +26,46 @@ type envRecord struct {
 // ReadRecord reads the tokens back from a Secret that Render made, of either format. It fails on anything else; its
 // errors name keys and never values.
 func ReadRecord(secret *corev1.Secret) (Record, error) {
-	var stored envRecord
 	if text, env := secret.Data[mqttcred.EnvRecord]; env {
-		plain, err := base64.StdEncoding.DecodeString(string(text))
-		if err != nil || json.Unmarshal(plain, &stored) != nil {
-			return Record{}, unreadable(mqttcred.EnvRecord)
+		record, err := decodeEnvRecord(string(text))
+		if err != nil {
+			return Record{}, fmt.Errorf("reading key %s: %w", mqttcred.EnvRecord, err)
 		}
-		return stored.record()
+		return record, nil
 	}
-	for key, into := range map[string]any{
-		mqttcred.KeyTokens: &stored.Tokens, mqttcred.KeyPermissions: &stored.Permissions, mqttcred.KeyRetired: &stored.Retired,
+	var stored envRecord
+	for _, document := range []struct {
+		key  string
+		into any
+	}{
+		{mqttcred.KeyTokens, &stored.Tokens},
+		{mqttcred.KeyPermissions, &stored.Permissions},
+		{mqttcred.KeyRetired, &stored.Retired},
 	} {
-		if json.Unmarshal(secret.Data[key], into) != nil {
-			return Record{}, unreadable(key)
+		if json.Unmarshal(secret.Data[document.key], document.into) != nil {
+			return Record{}, unreadable(document.key)
 		}
 	}
 	return stored.record()
 }
 
+// errNotWritten is all that is said of contents that Render did not make: the details would quote them.
+var errNotWritten = errors.New("it is not what was written")
+
 func unreadable(key string) error {
-	return fmt.Errorf("reading key %s: it is not what was written", key)
+	return fmt.Errorf("reading key %s: %w", key, errNotWritten)
+}
+
+func decodeEnvRecord(text string) (Record, error) {
+	plain, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return Record{}, errNotWritten
+	}
+	var stored envRecord
+	if json.Unmarshal(plain, &stored) != nil {
+		return Record{}, errNotWritten
+	}
+	return stored.record()
 }
 
 func encodeEnvRecord(record Record) (string, error) {
@@ -111,52 +132,84 @@ func permissions(tokens []Issued) []mqttcred.Permission {
 	return list
 }
 
+// record refuses what Render never writes: a list that is null, a type twice, a filter that is none.
 func (stored envRecord) record() (Record, error) {
+	switch {
+	case stored.Tokens == nil || !distinctTypes(stored.Tokens):
+		return Record{}, unreadable(mqttcred.KeyTokens)
+	case stored.Permissions == nil:
+		return Record{}, unreadable(mqttcred.KeyPermissions)
+	case stored.Retired == nil:
+		return Record{}, unreadable(mqttcred.KeyRetired)
+	}
 	var record Record
 	for _, t := range stored.Tokens {
-		var filters []string
-		for _, p := range stored.Permissions {
-			if slices.Contains(p.Types, t.Type) {
-				filters = append(filters, p.Filter)
-			}
-		}
-		issued, err := readToken(t, filters)
-		if err != nil {
-			return Record{}, err
+		issued, ok := readToken(t, stored.filters(t.Type))
+		if !ok {
+			return Record{}, unreadable(mqttcred.KeyTokens)
 		}
 		record.Tokens = append(record.Tokens, issued)
 	}
 	for _, r := range stored.Retired {
-		issued, err := readToken(r.Token, r.Topics)
-		if err != nil {
-			return Record{}, err
-		}
-		retired := Retired{Issued: issued, Client: r.Client}
-		if r.RevokeAt != nil {
-			retired.RevokeAt = *r.RevokeAt
+		retired, ok := readRetired(r)
+		if !ok {
+			return Record{}, unreadable(mqttcred.KeyRetired)
 		}
 		record.Retired = append(record.Retired, retired)
 	}
 	return record, nil
 }
 
-func readToken(t mqttcred.Token, filters []string) (Issued, error) {
+func distinctTypes(tokens []mqttcred.Token) bool {
+	seen := map[string]bool{}
+	for _, t := range tokens {
+		if seen[t.Type] {
+			return false
+		}
+		seen[t.Type] = true
+	}
+	return true
+}
+
+func (stored envRecord) filters(wire string) []string {
+	var filters []string
+	for _, p := range stored.Permissions {
+		if slices.Contains(p.Types, wire) {
+			filters = append(filters, p.Filter)
+		}
+	}
+	return filters
+}
+
+func readToken(t mqttcred.Token, filters []string) (Issued, bool) {
 	var topics []topic.Filter
 	for _, text := range filters {
 		filter, err := topic.Parse(text)
 		if err != nil {
-			return Issued{}, err
+			return Issued{}, false
 		}
 		topics = append(topics, filter)
 	}
 	scope, err := token.NewScope(tokenType(t.Type), topics...)
-	if err != nil {
-		return Issued{}, err
+	if err != nil || t.Token == "" || t.ExpiresAt.IsZero() || !writable(t.IssuedAt, t.ExpiresAt) {
+		return Issued{}, false
 	}
-	if t.Token == "" {
-		return Issued{}, unreadable(mqttcred.KeyTokens)
+	return Issued{Scope: scope, Value: token.NewValue(t.Token), Issued: t.IssuedAt.UTC(), Expires: t.ExpiresAt.UTC()}, true
+}
+
+func readRetired(r mqttcred.RetiredToken) (Retired, bool) {
+	issued, ok := readToken(r.Token, r.Topics)
+	retired := Retired{Issued: issued, Client: r.Client}
+	if r.RevokeAt != nil {
+		retired.RevokeAt = r.RevokeAt.UTC()
 	}
-	return Issued{Scope: scope, Value: token.NewValue(t.Token), Issued: t.IssuedAt, Expires: t.ExpiresAt}, nil
+	return retired, ok && writable(retired.RevokeAt)
+}
+
+// writable reports whether the times can be written as RFC 3339 in UTC, which has four digits for the year; an offset
+// can push a time that was read over the edge.
+func writable(times ...time.Time) bool {
+	return !slices.ContainsFunc(times, func(t time.Time) bool { return t.UTC().Year() < 1 || t.UTC().Year() > 9999 })
 }
 
 func wireToken(t Issued) mqttcred.Token {
@@ -200,41 +253,3 @@ func names(topics []topic.Filter) []string {
 	}
 	return list
 }
-
-// Matches reports whether the record holds exactly the tokens that the facts describe: what a careless or hostile edit
-// of the payload changes, the fingerprints give away.
-func (r Record) Matches(facts Facts, grantUID string) bool {
-	tokens, retired := r.Describe(grantUID)
-	same := func(a, b TokenFacts) bool {
-		return a.Type == b.Type && a.Fingerprint == b.Fingerprint && a.TopicCount == b.TopicCount && equal(a.Expires, b.Expires)
-	}
-	sameRetired := func(a, b RetiredFacts) bool { return a.Fingerprint == b.Fingerprint && equal(a.Expires, b.Expires) }
-	return slices.EqualFunc(tokens, facts.Tokens, same) && slices.EqualFunc(retired, facts.Retired, sameRetired) &&
-		token.ScopeID(r.Scopes()) == facts.Scope
-}
-
-// Known is the part of the record that the facts describe. Texts that somebody put there by hand are not in it, so that
-// nobody can have a token of their choice revoked.
-func (r Record) Known(facts Facts, grantUID string) Record {
-	listed := map[string]bool{}
-	for _, t := range facts.Tokens {
-		listed[t.Fingerprint] = true
-	}
-	for _, t := range facts.Retired {
-		listed[t.Fingerprint] = true
-	}
-	var known Record
-	for _, t := range r.Tokens {
-		if listed[t.Value.Fingerprint(grantUID)] {
-			known.Tokens = append(known.Tokens, t)
-		}
-	}
-	for _, t := range r.Retired {
-		if listed[t.Value.Fingerprint(grantUID)] {
-			known.Retired = append(known.Retired, t)
-		}
-	}
-	return known
-}
-
-func equal(a, b time.Time) bool { return a.Equal(b) }

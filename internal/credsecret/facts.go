@@ -3,6 +3,7 @@ package credsecret
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,19 +68,36 @@ func ReadFacts(meta *metav1.ObjectMeta) (Facts, error) {
 		return Facts{}, fmt.Errorf("reading annotation %s: it is missing", FactsAnnotation)
 	}
 	var facts Facts
-	if err := json.Unmarshal([]byte(text), &facts); err != nil {
-		return Facts{}, fmt.Errorf("reading annotation %s: %w", FactsAnnotation, err)
-	}
-	if facts.Version < 1 {
-		return Facts{}, fmt.Errorf("reading annotation %s: it has no version", FactsAnnotation)
+	if json.Unmarshal([]byte(text), &facts) != nil || !facts.possible() {
+		return Facts{}, fmt.Errorf("reading annotation %s: %w", FactsAnnotation, errNotWritten)
 	}
 	return facts, nil
 }
 
-// Describe returns the facts of a record; the fingerprints are keyed with the grant's UID.
+// possible refuses what no version writes and what could not be carried on to a status: the annotation is in reach of
+// the grant's owner.
+func (f Facts) possible() bool {
+	if f.Version < 1 || f.Revision < 0 || f.Revision >= math.MaxInt32 || !writable(f.Issued) {
+		return false
+	}
+	for _, t := range f.Tokens {
+		if t.TopicCount < 1 || t.TopicCount > token.MaxTopics || t.Expires.IsZero() || !writable(t.Issued, t.Expires) {
+			return false
+		}
+	}
+	for _, t := range f.Retired {
+		if t.Expires.IsZero() || !writable(t.Expires, t.RevokeAt) {
+			return false
+		}
+	}
+	return true
+}
+
+// Describe returns the facts of a record, in the order in which the record is written; the fingerprints are keyed with
+// the grant's UID.
 func (r Record) Describe(grantUID string) ([]TokenFacts, []RetiredFacts) {
 	var tokens []TokenFacts
-	for _, t := range r.Tokens {
+	for _, t := range sorted(r.Tokens) {
 		tokens = append(tokens, TokenFacts{
 			Type: t.Scope.Type, TopicCount: len(t.Scope.Topics), Issued: t.Issued.UTC(), Expires: t.Expires.UTC(),
 			Fingerprint: t.Value.Fingerprint(grantUID),

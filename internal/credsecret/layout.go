@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,9 @@ const webSocketPath = "/mqtt"
 
 // MaxSize is the most that all values may take together, in bytes; a Secret holds 1 MiB including metadata.
 const MaxSize = 900 << 10
+
+// longestToken is longer than any token the service was seen to issue.
+const longestToken = 1 << 10
 
 // Layout says how a token Secret looks, tokens apart.
 type Layout struct {
@@ -82,8 +86,12 @@ func (l Layout) Client() string {
 }
 
 // Render returns the Secret that carries the record. Of the facts it takes generation, revision and reissue; it fills
-// in the others. It fails on a template that does not render and on contents too large for a Secret.
+// in the others. It fails on a template that does not render, on labels, annotations and sizes that no Secret can have,
+// and on a record that ReadRecord would refuse.
 func (l Layout) Render(record Record, facts Facts, renewAt time.Time) (*corev1.Secret, error) {
+	if err := record.check(); err != nil {
+		return nil, err
+	}
 	data, err := l.data(record, renewAt)
 	if err != nil {
 		return nil, err
@@ -107,11 +115,26 @@ func (l Layout) Render(record Record, facts Facts, renewAt time.Time) (*corev1.S
 	labels := map[string]string{}
 	maps.Copy(labels, l.Labels)
 	labels[GrantLabel] = l.GrantName
+	if err := checkMetadata(labels, annotations); err != nil {
+		return nil, err
+	}
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: l.Namespace, Name: l.Name, Labels: labels, Annotations: annotations},
 		Type:       Type,
 		Data:       data,
 	}, nil
+}
+
+// Check reports whether Render will succeed with tokens of these scopes. It takes long texts in place of the tokens, so
+// that a template that fails on them does so before any token is applied for.
+func (l Layout) Check(scopes []token.Scope, now time.Time) error {
+	var record Record
+	for _, scope := range scopes {
+		value := token.NewValue(strings.Repeat("x", longestToken))
+		record.Tokens = append(record.Tokens, Issued{Scope: scope, Value: value, Issued: now, Expires: now.Add(time.Hour)})
+	}
+	_, err := l.Render(record, Facts{}, now)
+	return err
 }
 
 // Keys lists every data key that the layout writes, tokens or not.
@@ -188,7 +211,7 @@ func (l Layout) fileValues(f Fields, record Record) (map[string]string, error) {
 		values[key] = string(text)
 	}
 	addPresent(values, map[string]string{
-		mqttcred.KeyClientID: l.ClientID, mqttcred.KeyTCPURL: f.TCPURL, mqttcred.KeyCA: l.Broker.CA,
+		mqttcred.KeyClientID: l.ClientID, mqttcred.KeyTCPURL: f.TCPURL, mqttcred.KeyCA: withoutNewline(l.Broker.CA),
 	})
 	if l.ClientID == "" {
 		values[mqttcred.KeyGroupID] = l.GroupID
@@ -208,7 +231,7 @@ func (l Layout) envValues(f Fields, record Record) (map[string]string, error) {
 		mqttcred.EnvRecord: text,
 	}
 	addPresent(values, map[string]string{
-		mqttcred.EnvClientID: l.ClientID, mqttcred.EnvTCPURL: f.TCPURL, mqttcred.EnvCA: l.Broker.CA,
+		mqttcred.EnvClientID: l.ClientID, mqttcred.EnvTCPURL: f.TCPURL, mqttcred.EnvCA: withoutNewline(l.Broker.CA),
 	})
 	if l.ClientID == "" {
 		values[mqttcred.EnvGroupID] = l.GroupID
@@ -223,6 +246,9 @@ func addPresent(values, more map[string]string) {
 		}
 	}
 }
+
+// withoutNewline keeps the promise that no value ends in one; PEM needs none after its last line.
+func withoutNewline(pem string) string { return strings.TrimRight(pem, "\r\n") }
 
 func port(p int32) string { return strconv.Itoa(int(p)) }
 

@@ -3,7 +3,10 @@
 package credsecret
 
 import (
+	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
@@ -60,4 +63,36 @@ func (r Record) Issued() time.Time {
 		}
 	}
 	return last
+}
+
+// check refuses what could not be read back, or what a broker would misread.
+func (r Record) check() error {
+	types := map[token.Type]bool{}
+	for _, t := range r.Tokens {
+		if types[t.Scope.Type] {
+			return fmt.Errorf("a Secret holds one token of type %s, not two", t.Scope.Type)
+		}
+		types[t.Scope.Type] = true
+		if err := t.check(); err != nil {
+			return err
+		}
+	}
+	for _, t := range r.Retired {
+		if err := t.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t Issued) check() error {
+	switch {
+	case wireType(t.Scope.Type) == "" || len(t.Scope.Topics) == 0:
+		return fmt.Errorf("a token of type %q for %d topics cannot be written", t.Scope.Type, len(t.Scope.Topics))
+	case t.Value.IsZero() || strings.Contains(t.Value.Reveal(), "|") || !utf8.ValidString(t.Value.Reveal()):
+		return fmt.Errorf("a token of type %s has a text that a password cannot carry", t.Scope.Type)
+	case t.Expires.IsZero() || !writable(t.Issued, t.Expires):
+		return fmt.Errorf("a token of type %s lacks its times", t.Scope.Type)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"text/template"
@@ -13,8 +14,13 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
 )
 
-// MaxTemplateOutput is the most that one template may render to, in bytes.
-const MaxTemplateOutput = 64 << 10
+const (
+	// MaxTemplate is the longest template, in bytes. It also bounds how deep one can nest.
+	MaxTemplate = 16 << 10
+	// MaxTemplateOutput is the most that one template may render to, in bytes. A function inside it takes no more either:
+	// json doubles its quotes each time, so a chain of them would fill the memory.
+	MaxTemplateOutput = 64 << 10
+)
 
 // Fields are what templates can use. All of them are strings.
 type Fields struct {
@@ -34,13 +40,11 @@ type Fields struct {
 
 // addTemplates renders the layout's templates into values. Its errors name the key and never a value.
 func (l Layout) addTemplates(values map[string]string, fields Fields) error {
-	keys := make([]string, 0, len(l.Templates))
-	for key := range l.Templates {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		if _, taken := values[key]; taken || reserved(key) {
+	for _, key := range slices.Sorted(maps.Keys(l.Templates)) {
+		if !isDataKey(key) {
+			return fmt.Errorf("template %q: a key holds 1 to 253 letters, digits, '-', '_' and '.', and does not begin with '..'", key)
+		}
+		if reserved(key) {
 			return fmt.Errorf("template %q: the key is the operator's; choose another", key)
 		}
 		text, err := renderTemplate(l.Templates[key], fields)
@@ -50,6 +54,14 @@ func (l Layout) addTemplates(values map[string]string, fields Fields) error {
 		values[key] = text
 	}
 	return nil
+}
+
+// isDataKey reports whether the API server takes the key in a Secret.
+func isDataKey(key string) bool {
+	strange := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.", r)
+	}
+	return key != "" && len(key) <= 253 && key != "." && !strings.HasPrefix(key, "..") && !strings.ContainsFunc(key, strange)
 }
 
 func reserved(key string) bool {
@@ -62,22 +74,20 @@ func reserved(key string) bool {
 
 // The problems of a template. They say nothing of the values it would render.
 var (
-	errSyntax      = errors.New("it is not a Go template")
+	errTooLong     = fmt.Errorf("it is longer than %d bytes", MaxTemplate)
+	errSyntax      = errors.New("it is not a Go template, or uses a function that does not exist")
 	errNotAllowed  = errors.New("only fields, if, and, or, not, eq, ne, json and base64 may be used")
 	errTooLarge    = fmt.Errorf("it renders to more than %d bytes", MaxTemplateOutput)
 	errNotRendered = errors.New("it does not render; is a field misspelt?")
 )
 
 func renderTemplate(text string, fields Fields) (string, error) {
-	parsed, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
-		"json":   func(s string) (string, error) { quoted, err := json.Marshal(s); return string(quoted), err },
-		"base64": func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
-	}).Parse(text)
+	if len(text) > MaxTemplate {
+		return "", errTooLong
+	}
+	parsed, err := template.New("").Funcs(template.FuncMap{"json": quoteJSON, "base64": encodeBase64}).Parse(text)
 	if err != nil {
 		return "", errSyntax // the parser's own words may quote the template
-	}
-	if parsed.Tree == nil { // nothing but white space and comments
-		return "", nil
 	}
 	if len(parsed.Templates()) > 1 || !allowed(parsed.Root) {
 		return "", errNotAllowed
@@ -90,6 +100,21 @@ func renderTemplate(text string, fields Fields) (string, error) {
 		return "", errNotRendered // the engine's own words may quote a value
 	}
 	return out.text.String(), nil
+}
+
+func quoteJSON(s string) (string, error) {
+	if len(s) > MaxTemplateOutput {
+		return "", errTooLarge
+	}
+	quoted, err := json.Marshal(s)
+	return string(quoted), err
+}
+
+func encodeBase64(s string) (string, error) {
+	if len(s) > MaxTemplateOutput {
+		return "", errTooLarge
+	}
+	return base64.StdEncoding.EncodeToString([]byte(s)), nil
 }
 
 // allowed walks the parsed template: loops, includes and every function that is not listed are out, so a template can
