@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Credentials is what an MQTT client needs to connect.
+// Credentials is what an MQTT client needs to connect. Printing and encoding them leaves the secrets out.
 type Credentials struct {
 	Username string
-	Password string
+	Password string `json:"-"`
 	// ClientID is empty for a grant without a device id; compose <GroupID>@@@<device id> then.
 	ClientID string
 	GroupID  string
@@ -27,21 +27,56 @@ type Credentials struct {
 	ExpiresAt   time.Time
 	RenewAt     time.Time
 	Permissions []Permission
-	Tokens      []Token
+	Tokens      []Token `json:"-"`
 }
 
+// ErrChanging is in the chain of Load's error when the folder was replaced each time Load read it.
+var ErrChanging = errors.New("the folder changed while it was read")
+
+// dataLink is the symbolic link that the kubelet swaps; the files in the mounted folder point through it.
+const dataLink = "..data"
+
+// attempts is how often Load starts again. The kubelet swaps at most once in many seconds, so the second succeeds.
+const attempts = 3
+
 // Load reads the folder that a token Secret of format Files is mounted at. All files come from the same version of the
-// Secret, even while the kubelet replaces them: it swaps one symbolic link, and Load follows that link once.
-// Read it again before every connect.
+// Secret, even while the kubelet replaces them: Load reads where one symbolic link points to, and starts again if the
+// link points elsewhere afterwards, because the files may have been deleted in between.
+// Load again before every connect.
 func Load(dir string) (Credentials, error) {
-	source, err := filepath.EvalSymlinks(filepath.Join(dir, "..data"))
-	if errors.Is(err, fs.ErrNotExist) {
-		source, err = dir, nil // a plain folder
+	for range attempts {
+		source, err := resolve(dir)
+		if err != nil {
+			return Credentials{}, err
+		}
+		credentials, readErr := read(source)
+		after, err := resolve(dir)
+		if err != nil {
+			return Credentials{}, err
+		}
+		if after == source {
+			return credentials, readErr
+		}
 	}
-	if err != nil {
-		return Credentials{}, fmt.Errorf("opening credentials: %w", err)
+	return Credentials{}, fmt.Errorf("reading credentials in %q: %w", dir, ErrChanging)
+}
+
+// resolve finds the folder that holds the files: what ..data points to, or dir itself when it is a plain folder.
+func resolve(dir string) (string, error) {
+	source, err := os.Readlink(filepath.Join(dir, dataLink))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return dir, nil
+	case err != nil:
+		return "", fmt.Errorf("opening credentials: %w", err)
+	case filepath.IsAbs(source):
+		return source, nil
 	}
-	r := reader{dir: source}
+	return filepath.Join(dir, source), nil
+}
+
+func read(dir string) (Credentials, error) {
+	r := reader{dir: dir}
 	c := Credentials{
 		Username: r.text(KeyUsername), Password: r.text(KeyPassword),
 		ClientID: r.optional(KeyClientID), GroupID: r.optional(KeyGroupID),
