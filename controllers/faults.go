@@ -16,6 +16,8 @@ type problem struct {
 	stalled bool
 	// attempt says that a call was made and failed, so that the next one waits its turn.
 	attempt bool
+	// silent says that no event is due: somebody else tells of it, or the owner did it.
+	silent bool
 	// cause is for the log; nil where the message says it all.
 	cause error
 }

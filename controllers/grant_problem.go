@@ -40,14 +40,43 @@ func (seen observation) instanceProblem() *problem {
 	key := desired.InstanceKey(seen.grant)
 	if seen.instance == nil {
 		return &problem{
-			reason:  v1alpha1.ReasonInstanceNotReady,
+			reason: v1alpha1.ReasonInstanceNotReady, silent: true,
 			message: fmt.Sprintf("MqttInstance %s does not exist, or does not serve this namespace.", key),
 		}
 	}
 	return &problem{
-		reason:  v1alpha1.ReasonInstanceNotReady,
+		reason: v1alpha1.ReasonInstanceNotReady, silent: true,
 		message: fmt.Sprintf("MqttInstance %s is not ready; its conditions tell why. This grant goes on by itself when it is.", key),
 	}
+}
+
+// worded is the problem as the grant's owner should read it: one of a grant in deletion, or of one whose tokens have
+// expired, says so first.
+func (seen observation) worded(out outcome) *problem {
+	expires := out.secret.held().Expires()
+	switch {
+	case seen.input.Deleting:
+		return revokingProblem(out.problem)
+	case out.problem != nil && out.secret.state == plan.SecretOurs && !expires.IsZero() && !expires.After(seen.input.Now):
+		return expiredProblem(*out.problem)
+	}
+	return out.problem
+}
+
+func expiredProblem(p problem) *problem {
+	p.message = "The tokens expired before they could be renewed. " + p.message
+	p.reason, p.silent = v1alpha1.ReasonExpired, false
+	return &p
+}
+
+func revokingProblem(p *problem) *problem {
+	if p == nil {
+		return &problem{reason: v1alpha1.ReasonRevoking, silent: true, message: "The grant is being deleted and its tokens are being revoked."}
+	}
+	revoking := *p
+	revoking.reason, revoking.stalled = v1alpha1.ReasonRevoking, false
+	revoking.message = "The grant is being deleted; its tokens cannot be revoked yet. " + p.message
+	return &revoking
 }
 
 // specProblem says what in the spec cannot be understood.
@@ -63,7 +92,7 @@ func (seen observation) whyWaiting(decision plan.Decision) *problem {
 	case plan.ReasonDenied:
 		return deniedProblem(seen.violations)
 	case plan.ReasonSuspended:
-		return &problem{reason: v1alpha1.ReasonSuspended, message: "spec.suspend is true: no tokens are applied for."}
+		return &problem{reason: v1alpha1.ReasonSuspended, silent: true, message: "spec.suspend is true: no tokens are applied for."}
 	case plan.ReasonForeign:
 		return &problem{
 			reason: v1alpha1.ReasonSecretConflict, stalled: true,

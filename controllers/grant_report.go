@@ -30,6 +30,7 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 	if out.err != nil || out.wait > 0 || out.quiet {
 		return ctrl.Result{RequeueAfter: out.wait}, out.err
 	}
+	out.problem = seen.worded(out)
 	status := seen.status(out)
 	if err := r.writeStatus(ctx, seen.grant, status); err != nil {
 		return ctrl.Result{}, err
@@ -38,7 +39,7 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 		log.FromContext(ctx).Error(out.problem.cause, "Attempt failed", "reason", out.problem.reason, "attempts", status.FailedAttempts)
 	}
 	tell(r.Events, seen.grant, out.event)
-	if out.problem != nil && isNew(seen.grant.Status, *out.problem) {
+	if out.problem != nil && !out.problem.silent && isNew(seen.grant.Status, *out.problem) {
 		tell(r.Events, seen.grant, problemEvent(*out.problem))
 	}
 	return comeBack(seen, out, status), nil
@@ -146,19 +147,12 @@ func (seen observation) conditions(out outcome) []metav1.Condition {
 	set := conditionSet{
 		list: append([]metav1.Condition{}, seen.grant.Status.Conditions...), generation: seen.grant.Generation, now: seen.input.Now,
 	}
-	ready := seen.tokensMatch(out.secret)
-	p := out.problem
+	ready := seen.tokensMatch(out.secret) && !seen.input.Deleting
 	if !seen.input.Deleting {
 		seen.setAuthorized(&set)
 		seen.setRenewed(&set, out, ready)
-	} else {
-		p = revokingProblem(p)
-		ready = false
 	}
-	if p != nil && !ready && !seen.input.Deleting && seen.hasExpired(out.secret) {
-		p = expiredProblem(*p)
-	}
-	set.summarize(ready, v1alpha1.ReasonIssued, "The Secret holds valid tokens for everything the grant asks for.", p)
+	set.summarize(ready, v1alpha1.ReasonIssued, "The Secret holds valid tokens for everything the grant asks for.", out.problem)
 	return set.list
 }
 
@@ -191,25 +185,6 @@ func (seen observation) setRenewed(set *conditionSet, out outcome, ready bool) {
 	default:
 		set.set(v1alpha1.RenewedCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued, "No renewal is overdue.")
 	}
-}
-
-func (seen observation) hasExpired(secret secretView) bool {
-	expires := secret.held().Expires()
-	return secret.state == plan.SecretOurs && !expires.IsZero() && !expires.After(seen.input.Now)
-}
-
-func expiredProblem(p problem) *problem {
-	p.message = "The tokens expired before they could be renewed. " + p.message
-	p.reason = v1alpha1.ReasonExpired
-	return &p
-}
-
-func revokingProblem(p *problem) *problem {
-	revoking := problem{reason: v1alpha1.ReasonRevoking, message: "The grant is being deleted and its tokens are being revoked."}
-	if p != nil {
-		revoking.message = "The grant is being deleted; its tokens cannot be revoked yet. " + p.message
-	}
-	return &revoking
 }
 
 // moment is a time as status holds it: whole seconds; nil for none.

@@ -20,7 +20,6 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
-	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
 // secretView is what is known about a grant's Secret. Payload is read only in a live view.
@@ -184,33 +183,6 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 		g.unsaved, g.secretVersion = nil, written.meta.ResourceVersion
 	})
 	return written, nil
-}
-
-// supersede moves the tokens in use to the retired ones, beside those that came back from a failed write and no longer
-// fit. What they allow beyond the wanted scopes decides whether they must be revoked.
-func (seen observation) supersede(fresh []credsecret.Issued, unsaved []unsavedToken) credsecret.Record {
-	now, record := seen.input.Now, credsecret.Record{Tokens: fresh}
-	old := append([]credsecret.Retired{}, seen.secret.record.Retired...)
-	for _, t := range seen.secret.record.Tokens {
-		old = append(old, credsecret.Retired{Issued: t, Client: seen.secret.facts.Client})
-	}
-	for _, r := range old {
-		exceeds := r.Client != seen.input.Client || plan.Exceeds(r.Scope, seen.input.Wanted)
-		r.RevokeAt = plan.RevokeAt(r.RevokeAt, exceeds, now, seen.input.Overlap)
-		if r.Expires.After(now) {
-			record.Retired = append(record.Retired, r)
-		}
-	}
-	inUse := map[token.Value]bool{}
-	for _, t := range fresh {
-		inUse[t.Value] = true
-	}
-	for _, t := range unsaved {
-		if !inUse[t.Value] && t.Expires.After(now) {
-			record.Retired = append(record.Retired, credsecret.Retired{Issued: t.Issued, Client: t.client, RevokeAt: now})
-		}
-	}
-	return record
 }
 
 func secretKey(grant *v1alpha1.MqttTokenGrant) types.NamespacedName {
