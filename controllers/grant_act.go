@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/budget"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
@@ -30,7 +31,10 @@ type outcome struct {
 
 // act carries a decision out, as far as it can be.
 func (r *GrantReconciler) act(ctx context.Context, seen observation, decision plan.Decision) outcome {
-	out := outcome{decision: decision, secret: seen.secret}
+	out := outcome{decision: decision, secret: seen.secret, wait: r.turn(seen, decision)}
+	if out.wait > 0 {
+		return out
+	}
 	switch decision.Verb {
 	case plan.Apply:
 		return r.issue(ctx, seen, out)
@@ -45,6 +49,27 @@ func (r *GrantReconciler) act(ctx context.Context, seen observation, decision pl
 	case plan.Keep:
 	}
 	return out
+}
+
+// turn is how long the call budget keeps the grant waiting; zero: its turn is now. It is asked before the API server is
+// read, so that a grant in a long queue costs nothing, and again when what was read gave another decision.
+func (r *GrantReconciler) turn(seen observation, decision plan.Decision) time.Duration {
+	id, now := string(seen.grant.UID), seen.input.Now
+	switch decision.Verb {
+	case plan.Apply:
+		if seen.link == nil || seen.layout == nil {
+			return 0
+		}
+		if n := len(seen.missingScopes(r.recent.of(seen.grant).unsaved)); n > 0 {
+			return seen.link.budget.Take(budget.Apply, id, n, now)
+		}
+	case plan.Revoke, plan.Release:
+		if n := len(decision.Revoke); n > 0 && seen.revoker != nil {
+			return seen.revoker.budget.Take(budget.Revoke, id, n, now)
+		}
+	case plan.Keep, plan.Wait, plan.Rewrite:
+	}
+	return 0
 }
 
 // rewrite writes the Secret again with the tokens it holds.

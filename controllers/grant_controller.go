@@ -64,6 +64,9 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, request ctrl.Request) (
 		return ctrl.Result{RequeueAfter: cacheLag}, nil
 	}
 	decision := seen.decide()
+	if wait := r.turn(seen, decision); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
 	if decision.Verb != plan.Keep && decision.Verb != plan.Wait {
 		if seen, err = r.observeLive(ctx, grant); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)

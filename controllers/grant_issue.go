@@ -26,9 +26,6 @@ func (r *GrantReconciler) issue(ctx context.Context, seen observation, out outco
 	}
 	unsaved := r.recent.of(seen.grant).unsaved
 	missing := seen.missingScopes(unsaved)
-	if out.wait = seen.link.budget.Take(budget.Apply, string(seen.grant.UID), len(missing), seen.input.Now); out.wait > 0 && len(missing) > 0 {
-		return out
-	}
 	if err := r.applyFor(ctx, seen, missing); err != nil {
 		out.problem = seen.serviceProblem(err)
 		return out
@@ -47,6 +44,7 @@ func (r *GrantReconciler) isConnecting(seen observation) bool {
 
 // applyFor asks the service for one token after the other and remembers each at once.
 func (r *GrantReconciler) applyFor(ctx context.Context, seen observation, scopes []token.Scope) error {
+	defer seen.link.budget.Done(budget.Apply, string(seen.grant.UID))
 	issued := seen.input.Now.Truncate(time.Second)
 	for _, scope := range scopes {
 		r.recent.note(seen.grant, func(g *recentGrant) { g.lastApplied = seen.input.Now })

@@ -97,12 +97,10 @@ func (seen observation) listed(fingerprints []string) []credsecret.Retired {
 // revokeAll revokes what is not revoked yet and reports whether all of it is. Tokens that another instance issued
 // cannot be revoked over this link; they are left to expire.
 func (r *GrantReconciler) revokeAll(ctx context.Context, seen observation, out *outcome, tokens []credsecret.Retired) bool {
+	defer seen.revoker.budget.Done(budget.Revoke, string(seen.grant.UID))
 	for _, t := range tokens {
 		if r.isRevoked(seen.grant, t.Value) || !issuedBy(t.Client, seen.revoker.instanceID) {
 			continue
-		}
-		if out.wait = seen.revoker.budget.Take(budget.Revoke, string(seen.grant.UID), 1, r.Clock.Now()); out.wait > 0 {
-			return false
 		}
 		err := seen.revoker.service.Revoke(ctx, t.Value)
 		r.Connections.report(desired.InstanceKey(seen.grant), seen.revoker, err, r.Clock.Now())

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/aliyun"
@@ -153,4 +155,101 @@ func (s *simulated) runClient(program, folder string, arguments ...string) *exec
 		"-i", file(mqttcred.KeyClientID), "-u", file(mqttcred.KeyUsername), "-P", file(mqttcred.KeyPassword),
 	}
 	return exec.CommandContext(ctx, program, append(fixed, arguments...)...)
+}
+
+func TestBadInputIsToldOnceAndCostsLittle(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		id, secret string
+		change     func(*simulated, *v1alpha1.MqttInstance)
+		want       string
+		wantHint   string
+	}{
+		"an AccessKey id that nobody knows": {
+			id: "LTAI-nobody", secret: "sim-secret", want: v1alpha1.ReasonCredentialRefused, wantHint: "AccessKey id",
+		},
+		"a wrong AccessKey secret": {
+			id: "LTAI-sim", secret: "wrong", want: v1alpha1.ReasonCredentialRefused, wantHint: "AccessKey secret",
+		},
+		"an instance that nobody knows": {
+			id: "LTAI-sim", secret: "sim-secret", want: v1alpha1.ReasonCredentialRefused, wantHint: "instance id",
+			change: func(_ *simulated, i *v1alpha1.MqttInstance) { i.Spec.InstanceID = "post-cn-nobody" },
+		},
+		"an endpoint that does not answer": {
+			id: "LTAI-sim", secret: "sim-secret", want: v1alpha1.ReasonUnreachable, wantHint: "no connection",
+			change: func(s *simulated, i *v1alpha1.MqttInstance) {
+				i.Spec.Endpoint = "127.0.0.1:1"
+				s.endpoints = append(s.endpoints, i.Spec.Endpoint)
+			},
+		},
+		"an endpoint whose certificate nobody trusts": {
+			id: "LTAI-sim", secret: "sim-secret", want: v1alpha1.ReasonUnreachable, wantHint: "certificate",
+			change: func(_ *simulated, i *v1alpha1.MqttInstance) { i.Spec.CABundle = "" },
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s := newSimulated(t, state.Key{ID: "LTAI-sim", Secret: token.NewValue("sim-secret")}, aliyun.Options{})
+			s.credential(tc.id, tc.secret)
+			i := s.instance()
+			if tc.change != nil {
+				tc.change(s, i)
+			}
+			s.must(s.Create(t.Context(), i))
+			s.run()
+			s.eventuallyInstance(metav1.ConditionFalse, tc.want)
+			s.press("press-01")
+			s.press("press-02")
+			s.eventuallyCondition("press-02", v1alpha1.ReadyCondition, metav1.ConditionFalse, v1alpha1.ReasonInstanceNotReady)
+			s.settled()
+			s.must(s.Get(t.Context(), keyOf(i), i))
+			for _, c := range i.Status.Conditions {
+				if c.Type == v1alpha1.ReadyCondition && !strings.Contains(c.Message, tc.wantHint) {
+					t.Errorf("%q does not say %q", c.Message, tc.wantHint)
+				}
+			}
+			calls := s.sim.Calls()
+			if calls[state.Apply].Total != 0 || calls[state.Query].Total > 2 {
+				t.Errorf("it costs %+v", calls)
+			}
+			if n := s.events("factory"); n != 1 {
+				t.Errorf("%d events on the instance, want 1", n)
+			}
+		})
+	}
+}
+
+func TestEventsAreSpokenOncePerTransition(t *testing.T) {
+	w := readyWorld(t)
+	w.issued("press-07")
+	w.press("denied", func(s *v1alpha1.MqttTokenGrantSpec) { s.Topics[0].Filter = "elsewhere/x" })
+	w.eventuallyCondition("denied", v1alpha1.AuthorizedCondition, metav1.ConditionFalse, v1alpha1.ReasonTopicNotAllowed)
+	if got := w.condition("denied", v1alpha1.AuthorizedCondition).Message; !strings.Contains(got, `"elsewhere/x"`) {
+		t.Errorf("%q does not name the filter", got)
+	}
+	for range 3 {
+		w.poke("press-07")
+		w.poke("denied")
+		w.settled()
+	}
+	for _, name := range []string{"press-07", "denied"} {
+		if n := w.events(name); n != 1 {
+			t.Errorf("%d events on %s, want 1", n, name)
+		}
+	}
+}
+
+// events counts what was told of an object, repetitions included.
+func (w *world) events(name string) int {
+	w.t.Helper()
+	var list eventsv1.EventList
+	w.must(w.List(w.t.Context(), &list, client.InNamespace(w.namespace)))
+	count := 0
+	for i := range list.Items {
+		if list.Items[i].Regarding.Name == name {
+			count++
+			if series := list.Items[i].Series; series != nil {
+				count += int(series.Count) - 1
+			}
+		}
+	}
+	return count
 }

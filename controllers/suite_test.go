@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 // world is one namespace with a manager of its own, a token service and a clock.
 type world struct {
 	client.Client
-	t         *testing.T
+	t         testing.TB
 	namespace string
 	clock     *clocktesting.FakePassiveClock
 	service   *tokenfake.Fake
@@ -69,28 +69,28 @@ func newWorld(t *testing.T) *world {
 	return newWorldAt(t, server)
 }
 
-func newWorldAt(t *testing.T, server *rest.Config) *world {
-	t.Helper()
-	c, err := client.New(server, client.Options{Scheme: testScheme(t)})
+func newWorldAt(tb testing.TB, server *rest.Config) *world {
+	tb.Helper()
+	c, err := client.New(server, client.Options{Scheme: testScheme(tb)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w := &world{
-		Client: c, t: t, server: server, namespace: fmt.Sprintf("world-%d", worlds.Add(1)),
+		Client: c, t: tb, server: server, namespace: fmt.Sprintf("world-%d", worlds.Add(1)),
 		clock: clocktesting.NewFakePassiveClock(start()), requests: &requestLog{}, logs: &logBuffer{}, stop: func() {},
 	}
 	w.service = tokenfake.New(w.clock.Now)
 	w.dial = w.service.Dialer()
-	w.must(c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace, Labels: map[string]string{"mqtt": "factory"}}}))
+	w.must(c.Create(tb.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace, Labels: map[string]string{"mqtt": "factory"}}}))
 	return w
 }
 
-func testScheme(t *testing.T) *runtime.Scheme {
-	t.Helper()
+func testScheme(tb testing.TB) *runtime.Scheme {
+	tb.Helper()
 	kinds := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(kinds); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return kinds

@@ -41,8 +41,9 @@ func New(perSecond map[Operation]int32) *Budget {
 	return b
 }
 
-// Take asks for n calls in a row on behalf of the caller id. Zero means: call now. Anything else is how long to stay
-// away; who comes back with the same id has kept its place.
+// Take asks for n calls in a row on behalf of the caller id. Zero means: call now, and say Done. Anything else is how
+// long to stay away; who comes back with the same id has kept its place. Asking again changes nothing, so a caller may
+// ask before it prepares a call and once more before it makes it.
 func (b *Budget) Take(operation Operation, id string, n int, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,24 +51,26 @@ func (b *Budget) Take(operation Operation, id string, n int, now time.Time) time
 	if !bounded {
 		return 0
 	}
-	if place, waiting := q.places[id]; waiting {
-		if place.After(now) {
-			return place.Sub(now)
+	place, waiting := q.places[id]
+	if !waiting {
+		place = q.next
+		if place.Before(now) {
+			place = now
+			q.forgetUnclaimed(now)
 		}
+		q.next = place.Add(q.interval * time.Duration(n))
+		q.places[id] = place
+	}
+	return max(0, place.Sub(now))
+}
+
+// Done gives up a place: its calls were made, or are not wanted any more.
+func (b *Budget) Done(operation Operation, id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q, bounded := b.queues[operation]; bounded {
 		delete(q.places, id)
-		return 0
 	}
-	place := q.next
-	if place.Before(now) {
-		place = now
-		q.forgetUnclaimed(now)
-	}
-	q.next = place.Add(q.interval * time.Duration(n))
-	if !place.After(now) {
-		return 0
-	}
-	q.places[id] = place
-	return place.Sub(now)
 }
 
 // forgetUnclaimed runs when the queue is empty, so that callers which vanished do not pile up.

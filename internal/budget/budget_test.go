@@ -27,9 +27,15 @@ func TestTake(t *testing.T) {
 		{"other operations do not wait", budget.Apply, "d", 1, 250 * time.Millisecond, 0},
 		{"an operation without a quota never waits", budget.Query, "d", 1, 0, 0},
 		{"a call after an idle time goes at once", budget.Revoke, "e", 1, time.Hour, 0},
+		{"who never came back has lost its place", budget.Revoke, "d", 1, time.Hour, 250 * time.Millisecond},
 	} {
-		if got := b.Take(step.operation, step.id, step.n, now.Add(step.at)); got != step.want {
-			t.Errorf("%s: got %v, want %v", step.sentence, got, step.want)
+		for range 2 { // asking again changes nothing
+			if got := b.Take(step.operation, step.id, step.n, now.Add(step.at)); got != step.want {
+				t.Errorf("%s: got %v, want %v", step.sentence, got, step.want)
+			}
+		}
+		if step.want == 0 {
+			b.Done(step.operation, step.id)
 		}
 	}
 }
@@ -52,6 +58,7 @@ func TestNeverOverQuota(t *testing.T) {
 				due[id] = now.Add(wait)
 				continue
 			}
+			b.Done(budget.Revoke, id)
 			delete(due, id)
 			perSecond[now.Unix()]++
 		}
