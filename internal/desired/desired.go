@@ -3,8 +3,9 @@
 package desired
 
 import (
+	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,9 @@ const (
 	maxValidity    = 720 * time.Hour
 	minRenewBefore = 10 * time.Second
 	maxOverlap     = time.Hour
+	maxClientID    = 64
+
+	maxRenewPercentage = 80
 )
 
 // Grant is a grant's spec, understood.
@@ -38,15 +42,18 @@ type Grant struct {
 // FromGrant understands a grant's spec. Its errors name the field and say what to change.
 func FromGrant(spec *v1alpha1.MqttTokenGrantSpec) (Grant, error) {
 	var g Grant
+	if err := checkClient(spec.Client); err != nil {
+		return Grant{}, err
+	}
+	if len(spec.Topics) == 0 {
+		return Grant{}, errors.New("spec.topics: name at least one topic")
+	}
 	var err error
 	if g.Permissions, err = permissions(spec.Topics); err != nil {
 		return Grant{}, err
 	}
 	if g.Scopes, err = plan.Scopes(g.Permissions); err != nil {
 		return Grant{}, fmt.Errorf("spec.topics: %w", err)
-	}
-	if len(g.Scopes) == 0 {
-		return Grant{}, fmt.Errorf("spec.topics: at least one topic is needed")
 	}
 	if g.Validity, err = duration("spec.validity", spec.Validity, minValidity, maxValidity); err != nil {
 		return Grant{}, err
@@ -58,6 +65,27 @@ func FromGrant(spec *v1alpha1.MqttTokenGrantSpec) (Grant, error) {
 		return Grant{}, err
 	}
 	return g, nil
+}
+
+// checkClient refuses what could pass for another client id: the schema's rules, once more.
+func checkClient(client v1alpha1.Client) error {
+	name, hasPrefix := strings.CutPrefix(client.GroupID, "GID_")
+	if !hasPrefix {
+		name, hasPrefix = strings.CutPrefix(client.GroupID, "GID-")
+	}
+	switch {
+	case !hasPrefix || name == "" || strings.ContainsFunc(name, notInID):
+		return fmt.Errorf("spec.client.groupID: %q must be GID_ or GID- and then letters, digits, '-' and '_' only", client.GroupID)
+	case strings.ContainsFunc(client.DeviceID, notInID):
+		return fmt.Errorf("spec.client.deviceID: %q may hold letters, digits, '-' and '_' only", client.DeviceID)
+	case len(ClientID(client)) > maxClientID:
+		return fmt.Errorf("spec.client: the client id %q is longer than %d characters: shorten groupID or deviceID", ClientID(client), maxClientID)
+	}
+	return nil
+}
+
+func notInID(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
 func permissions(topics []v1alpha1.TopicPermission) ([]plan.Permission, error) {
@@ -76,7 +104,7 @@ func permissions(topics []v1alpha1.TopicPermission) ([]plan.Permission, error) {
 			p.Actions = append(p.Actions, parsed)
 		}
 		if len(p.Actions) == 0 {
-			return nil, fmt.Errorf("spec.topics: %q has no actions", t.Filter)
+			return nil, fmt.Errorf("spec.topics: %q has no actions: add Publish, Subscribe or both", t.Filter)
 		}
 		list = append(list, p)
 	}
@@ -106,16 +134,22 @@ func duration(field, text string, least, most time.Duration) (time.Duration, err
 
 // renewBefore is the explicit one, the percentage, or a third of the validity.
 func renewBefore(spec *v1alpha1.MqttTokenGrantSpec, validity time.Duration) (time.Duration, error) {
+	percentage := spec.RenewBeforePercentage
 	switch {
+	case spec.RenewBefore != "" && percentage != 0:
+		return 0, errors.New("spec.renewBefore: set it or renewBeforePercentage, not both")
 	case spec.RenewBefore != "":
-		return duration("spec.renewBefore", spec.RenewBefore, minRenewBefore, validity*8/10)
-	case spec.RenewBeforePercentage != 0:
-		if spec.RenewBeforePercentage < 1 || spec.RenewBeforePercentage > 80 {
-			return 0, fmt.Errorf("spec.renewBeforePercentage: %d is not between 1 and 80", spec.RenewBeforePercentage)
-		}
-		return validity * time.Duration(spec.RenewBeforePercentage) / 100, nil
+		return duration("spec.renewBefore", spec.RenewBefore, minRenewBefore, validity*maxRenewPercentage/100)
+	case percentage == 0:
+		return validity / 3, nil
+	case percentage < 1 || percentage > maxRenewPercentage:
+		return 0, fmt.Errorf("spec.renewBeforePercentage: %d is not between 1 and %d", percentage, maxRenewPercentage)
 	}
-	return validity / 3, nil
+	share := validity * time.Duration(percentage) / 100
+	if share < minRenewBefore {
+		return 0, fmt.Errorf("spec.renewBeforePercentage: %d %% of %s is less than %s: choose more", percentage, validity, minRenewBefore)
+	}
+	return share, nil
 }
 
 // ClientID is the MQTT client id that the grant is for; without a device id it is the group id alone.
@@ -188,7 +222,7 @@ func knownActions(actions []v1alpha1.Action) []token.Action {
 			known = append(known, parsed)
 		}
 	}
-	return slices.Clip(known)
+	return known
 }
 
 func applies(n v1alpha1.RuleNamespaces, own, namespace string, namespaceLabels map[string]string) bool {
