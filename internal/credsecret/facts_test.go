@@ -19,19 +19,19 @@ func TestFactsDescribeTheSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	print := func(text string) string { return token.NewValue(text).Fingerprint(grantUID) }
+	fingerprint := func(text string) string { return token.NewValue(text).Fingerprint(grantUID) }
 	end := noon.Add(24 * time.Hour)
 	want := credsecret.Facts{
 		Version: 1, Generation: 3, Revision: 7, Reissue: "now",
 		Scope: token.ScopeID(record.Scopes()), Client: "post-cn-1/GID_line_a@@@press-07", KeyID: "LTAI1",
 		Rendering: layout().ID(), Issued: noon,
 		Tokens: []credsecret.TokenFacts{
-			{Type: token.Subscribe, TopicCount: 2, Issued: noon, Expires: end, Fingerprint: print("subscribe-text")},
-			{Type: token.Publish, TopicCount: 2, Issued: noon, Expires: end, Fingerprint: print("publish-text")},
+			{Type: token.Subscribe, TopicCount: 2, Issued: noon, Expires: end, Fingerprint: fingerprint("subscribe-text")},
+			{Type: token.Publish, TopicCount: 2, Issued: noon, Expires: end, Fingerprint: fingerprint("publish-text")},
 		},
 		Retired: []credsecret.RetiredFacts{
-			{Expires: end, RevokeAt: noon.Add(5 * time.Minute), Fingerprint: print("old-publish-text")},
-			{Expires: end, Fingerprint: print("old-subscribe-text")},
+			{Expires: end, RevokeAt: noon.Add(5 * time.Minute), Fingerprint: fingerprint("old-publish-text")},
+			{Expires: end, Fingerprint: fingerprint("old-subscribe-text")},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

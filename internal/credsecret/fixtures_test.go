@@ -27,23 +27,23 @@ func layout() credsecret.Layout {
 	}
 }
 
-func scope(t testing.TB, kind token.Type, filters ...string) token.Scope {
-	t.Helper()
+func scope(tb testing.TB, kind token.Type, filters ...string) token.Scope {
+	tb.Helper()
 	var topics []topic.Filter
 	for _, text := range filters {
 		topics = append(topics, topic.MustParse(text))
 	}
 	made, err := token.NewScope(kind, topics...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return made
 }
 
-func issued(t testing.TB, kind token.Type, text string, filters ...string) credsecret.Issued {
-	t.Helper()
+func issued(tb testing.TB, kind token.Type, text string, filters ...string) credsecret.Issued {
+	tb.Helper()
 	return credsecret.Issued{
-		Scope: scope(t, kind, filters...), Value: token.NewValue(text), Issued: noon, Expires: noon.Add(24 * time.Hour),
+		Scope: scope(tb, kind, filters...), Value: token.NewValue(text), Issued: noon, Expires: noon.Add(24 * time.Hour),
 	}
 }
 
@@ -56,22 +56,22 @@ func filters(n int) []string {
 }
 
 // oneWay is a record of two tokens, with 'both' folded into them, and two retired ones.
-func oneWay(t testing.TB) credsecret.Record {
-	t.Helper()
+func oneWay(tb testing.TB) credsecret.Record {
+	tb.Helper()
 	return credsecret.Record{
-		Tokens: []credsecret.Issued{issued(t, token.Publish, "publish-text", "both", "up"), issued(t, token.Subscribe, "subscribe-text", "both", "down/#")},
+		Tokens: []credsecret.Issued{issued(tb, token.Publish, "publish-text", "both", "up"), issued(tb, token.Subscribe, "subscribe-text", "both", "down/#")},
 		Retired: []credsecret.Retired{
-			{Issued: issued(t, token.Publish, "old-publish-text", "old"), Client: "post-cn-1/GID_line_a@@@press-07", RevokeAt: noon.Add(5 * time.Minute)},
-			{Issued: issued(t, token.Subscribe, "old-subscribe-text", "down/#"), Client: "post-cn-1/GID_line_a@@@press-07"},
+			{Issued: issued(tb, token.Publish, "old-publish-text", "old"), Client: "post-cn-1/GID_line_a@@@press-07", RevokeAt: noon.Add(5 * time.Minute)},
+			{Issued: issued(tb, token.Subscribe, "old-subscribe-text", "down/#"), Client: "post-cn-1/GID_line_a@@@press-07"},
 		},
 	}
 }
 
-func render(t testing.TB, l credsecret.Layout, record credsecret.Record) *corev1.Secret {
-	t.Helper()
+func render(tb testing.TB, l credsecret.Layout, record credsecret.Record) *corev1.Secret {
+	tb.Helper()
 	secret, err := l.Render(record, credsecret.Facts{Generation: 3, Revision: 7, Reissue: "now"}, noon.Add(16*time.Hour))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return secret
 }

@@ -188,7 +188,7 @@ func TestMetadata(t *testing.T) {
 func TestRenderRefusesWhatTheAPIServerWould(t *testing.T) {
 	big := strings.Repeat("x", 15<<10)
 	templates := map[string]string{}
-	for _, key := range strings.Split("abcdefghijklmnop", "") {
+	for key := range strings.SplitSeq("abcdefghijklmnop", "") {
 		templates[key] = "{{if .Host}}" + big + "{{end}}"
 	}
 	for sentence, tc := range map[string]struct {

@@ -11,11 +11,11 @@ import (
 // secretText is the token in every template test; nothing but the output may hold it.
 const secretText = "canary-31c9"
 
-func renderTemplates(t testing.TB, templates map[string]string) (map[string][]byte, error) {
-	t.Helper()
+func renderTemplates(tb testing.TB, templates map[string]string) (map[string][]byte, error) {
+	tb.Helper()
 	l := layout()
 	l.Templates = templates
-	secret, err := l.Render(credsecret.Record{Tokens: []credsecret.Issued{issued(t, token.PublishSubscribe, secretText, "a")}}, credsecret.Facts{}, noon)
+	secret, err := l.Render(credsecret.Record{Tokens: []credsecret.Issued{issued(tb, token.PublishSubscribe, secretText, "a")}}, credsecret.Facts{}, noon)
 	if err != nil {
 		return nil, err
 	}
