@@ -62,7 +62,11 @@ func play(ctx context.Context, o options, p *printer) (err error) {
 		<-running.Done()
 		err = context.Cause(running)
 	}
-	if ctx.Err() != nil && !o.once {
+	switch {
+	case err == nil:
+	case ctx.Err() == nil:
+		g.failed(err)
+	case !o.once:
 		err = nil // somebody ended it, which is how it ends
 	}
 	return errors.Join(err, g.close(err))
@@ -79,8 +83,7 @@ func (g *playground) tell(ctx context.Context) error {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			g.failed(s.title, err)
-			return fmt.Errorf("step %d of %d did not hold: %w", g.steps, len(story()), err)
+			return fmt.Errorf("step %d of %d, %q, did not hold: %w", g.steps, len(story()), s.title, err)
 		}
 	}
 	g.line(fmt.Sprintf("\nEvery step held, in %d s.", int(time.Since(g.began).Seconds())))

@@ -38,9 +38,9 @@ func (p *printer) held(format string, arguments ...any) {
 	p.line(fmt.Sprintf("    %s %s", p.mark("✓", "32"), fmt.Sprintf(format, arguments...)) + p.elapsed())
 }
 
-// failed says which step did not hold, and why.
-func (p *printer) failed(title string, err error) {
-	p.line(fmt.Sprintf("    %s %q did not hold: %s", p.mark("✗", "31"), title, err) + p.elapsed())
+// failed says what did not hold, and why.
+func (p *printer) failed(err error) {
+	p.line(fmt.Sprintf("    %s %s", p.mark("✗", "31"), err) + p.elapsed())
 }
 
 // note says something by the way.

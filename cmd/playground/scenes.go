@@ -45,23 +45,44 @@ const (
 )
 
 func (g *playground) connectClients(ctx context.Context) error {
-	for name, a := range map[string]*app{pressName: &g.press, dashboardName: &g.dashboard} {
-		if err := g.mount(ctx, name, a); err != nil {
-			return err
-		}
-		var err error
-		if a.device, err = connect(a.mount.folder); err != nil {
-			return err
-		}
+	if err := errors.Join(g.mount(ctx, pressName, &g.press), g.mount(ctx, dashboardName, &g.dashboard)); err != nil {
+		return err
 	}
-	g.held("%s and %s are connected over TLS", pressName, dashboardName)
+	var err error
+	if g.dashboard.device, err = connect(g.dashboard.mount.folder); err != nil {
+		return err
+	}
 	if err := g.dashboard.subscribe(allTelemetry); err != nil {
+		return err
+	}
+	g.held("%s is connected over TLS and listens to %s", dashboardName, allTelemetry)
+	if err := g.borrowMosquitto(ctx); err != nil {
+		return err
+	}
+	if g.press.device, err = connect(g.press.mount.folder); err != nil {
 		return err
 	}
 	if err := g.deliver(ctx); err != nil {
 		return err
 	}
 	g.held("%s published to %s, and %s received it", pressName, telemetry, dashboardName)
+	return nil
+}
+
+// borrowMosquitto lets another client use the same files, where there is one.
+func (g *playground) borrowMosquitto(ctx context.Context) error {
+	const message = "from another program"
+	switch done, err := publishByMosquitto(ctx, g.press.mount.folder, telemetry, message); {
+	case err != nil:
+		return err
+	case !done:
+		g.note("%s is not installed here; going on without", mosquittoPublisher)
+		return nil
+	}
+	if err := g.dashboard.expect(ctx, message); err != nil {
+		return err
+	}
+	g.held("%s published with the files of %s", mosquittoPublisher, pressName)
 	return nil
 }
 
@@ -230,7 +251,7 @@ func (g *playground) outlive(ctx context.Context) error {
 	if err := g.deliver(ctx); err != nil {
 		return err
 	}
-	g.held("the first tokens have expired, were never revoked, and nobody noticed: %d messages delivered, one connection", g.messages)
+	g.held("the first tokens have expired, were never revoked, and nobody noticed: %d messages delivered so far", g.messages)
 	return g.show(ctx, "events", "-n", grantKey("").Namespace, "--for=mqtttokengrants/"+pressName)
 }
 
