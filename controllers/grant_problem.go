@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
-	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/policy"
@@ -21,7 +20,7 @@ func (seen observation) whyNotIssue() *problem {
 		return seen.instanceProblem()
 	}
 	now := seen.input.Now
-	if _, err := seen.layout.Render(credsecret.Record{}, credsecret.Facts{}, now); err != nil {
+	if err := seen.layout.Check(seen.input.Wanted, now); err != nil {
 		return templateProblem(err)
 	}
 	return nil
