@@ -32,7 +32,7 @@ const (
 
 // Grant is a grant's spec, understood.
 type Grant struct {
-	Permissions []plan.Permission
+	Permissions []token.Permission
 	Scopes      []token.Scope
 	Validity    time.Duration
 	RenewBefore time.Duration
@@ -88,14 +88,14 @@ func notInID(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }
 
-func permissions(topics []v1alpha1.TopicPermission) ([]plan.Permission, error) {
-	var list []plan.Permission
+func permissions(topics []v1alpha1.TopicPermission) ([]token.Permission, error) {
+	var list []token.Permission
 	for _, t := range topics {
 		filter, err := topic.Parse(t.Filter)
 		if err != nil {
 			return nil, fmt.Errorf("spec.topics: %w", err)
 		}
-		p := plan.Permission{Filter: filter}
+		p := token.Permission{Filter: filter}
 		for _, action := range t.Actions {
 			parsed, err := parseAction(action)
 			if err != nil {
@@ -179,14 +179,10 @@ func InstanceKey(grant *v1alpha1.MqttTokenGrant) types.NamespacedName {
 
 // Request is what the access rules judge.
 func (g Grant) Request(grant *v1alpha1.MqttTokenGrant) policy.Request {
-	request := policy.Request{
-		Namespace: grant.Namespace, Validity: g.Validity,
-		GroupID: grant.Spec.Client.GroupID, DeviceID: grant.Spec.Client.DeviceID,
+	return policy.Request{
+		Namespace: grant.Namespace, GroupID: grant.Spec.Client.GroupID, DeviceID: grant.Spec.Client.DeviceID,
+		Topics: g.Permissions, Validity: g.Validity,
 	}
-	for _, p := range g.Permissions {
-		request.Topics = append(request.Topics, policy.Permission(p))
-	}
-	return request
 }
 
 // Rules turns an instance's access rules into what the policy judges, for grants of one namespace with its labels. A

@@ -89,7 +89,7 @@ func TestRequest(t *testing.T) {
 	}
 	want := policy.Request{
 		Namespace: gen.DefaultNamespace, GroupID: "GID_line_a", DeviceID: "press-07", Validity: 24 * time.Hour,
-		Topics: []policy.Permission{
+		Topics: []token.Permission{
 			{Filter: topic.MustParse("a"), Actions: []token.Action{token.ActionPublish}},
 			{Filter: topic.MustParse("b/#"), Actions: []token.Action{token.ActionSubscribe, token.ActionPublish}},
 		},

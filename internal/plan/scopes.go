@@ -10,18 +10,12 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/topic"
 )
 
-// Permission is one topic filter and what is wanted with it.
-type Permission struct {
-	Filter  topic.Filter
-	Actions []token.Action
-}
-
 // Scopes returns the fewest scopes that cover the permissions exactly, sorted by type. A client presents at most one
 // token of each type and a token carries at most token.MaxTopics, so topics with both actions go into one
 // publish-and-subscribe token when nothing else is wanted, and else into both of the one-way tokens while they fit.
 // It fails on more topics of one kind (publish-only, subscribe-only, both) than a token carries, on none at all, and on
 // a permission without a known action.
-func Scopes(permissions []Permission) ([]token.Scope, error) {
+func Scopes(permissions []token.Permission) ([]token.Scope, error) {
 	wanted, err := merge(permissions)
 	if err != nil {
 		return nil, err
@@ -37,7 +31,7 @@ func Scopes(permissions []Permission) ([]token.Scope, error) {
 }
 
 // merge sorts the filters by what is wanted with them; one that is named twice gets the actions of both.
-func merge(permissions []Permission) (map[token.Type][]topic.Filter, error) {
+func merge(permissions []token.Permission) (map[token.Type][]topic.Filter, error) {
 	actions := map[topic.Filter][]token.Action{}
 	unknown := func(a token.Action) bool { return !token.PublishSubscribe.Includes(a) }
 	for _, p := range permissions {

@@ -19,10 +19,10 @@ var (
 )
 
 // want makes n permissions for distinct topics that begin with the name.
-func want(name string, n int, actions []token.Action) []plan.Permission {
-	var list []plan.Permission
+func want(name string, n int, actions []token.Action) []token.Permission {
+	var list []token.Permission
 	for i := range n {
-		list = append(list, plan.Permission{Filter: topic.MustParse(fmt.Sprint(name, "/", i)), Actions: actions})
+		list = append(list, token.Permission{Filter: topic.MustParse(fmt.Sprint(name, "/", i)), Actions: actions})
 	}
 	return list
 }
@@ -69,7 +69,7 @@ func TestScopes(t *testing.T) {
 
 func TestScopesOfATopicNamedTwice(t *testing.T) {
 	a := topic.MustParse("a")
-	got, err := plan.Scopes([]plan.Permission{{Filter: a, Actions: publish}, {Filter: a, Actions: subscribe}, {Filter: a, Actions: publish}})
+	got, err := plan.Scopes([]token.Permission{{Filter: a, Actions: publish}, {Filter: a, Actions: subscribe}, {Filter: a, Actions: publish}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,14 +79,14 @@ func TestScopesOfATopicNamedTwice(t *testing.T) {
 }
 
 func TestScopesRefusesWhatItDoesNotUnderstand(t *testing.T) {
-	for sentence, p := range map[string]plan.Permission{
+	for sentence, p := range map[string]token.Permission{
 		"no action":                  {Filter: topic.MustParse("a")},
 		"an unknown action":          {Filter: topic.MustParse("a"), Actions: []token.Action{"Own"}},
 		"an unknown one beside both": {Filter: topic.MustParse("a"), Actions: append([]token.Action{"Own"}, both...)},
 		"the filter that is none":    {Actions: publish},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			if got, err := plan.Scopes([]plan.Permission{p}); err == nil {
+			if got, err := plan.Scopes([]token.Permission{p}); err == nil {
 				t.Errorf("got %v", got)
 			}
 		})
@@ -103,10 +103,10 @@ func FuzzScopes(f *testing.F) {
 			action token.Action
 			filter topic.Filter
 		}
-		var wanted []plan.Permission
+		var wanted []token.Permission
 		permissions := map[key]bool{}
 		for _, b := range data {
-			p := plan.Permission{Actions: [][]token.Action{publish, subscribe, both}[int(b)%3]}
+			p := token.Permission{Actions: [][]token.Action{publish, subscribe, both}[int(b)%3]}
 			for copies := range 6 { // so that a few bytes reach the bound of a token
 				p.Filter = topic.MustParse(fmt.Sprintf("t/%d/%d", b/3%32, copies))
 				wanted = append(wanted, p)

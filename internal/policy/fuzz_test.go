@@ -160,7 +160,7 @@ func (d *dice) request() policy.Request {
 	}
 	for range d.roll(4) {
 		filter := topic.MustParse(d.pick("a", "b", "a/b", "a/#", "#", "+", "a/+", "+/b", "b/a", "+/#"))
-		q.Topics = append(q.Topics, policy.Permission{Filter: filter, Actions: d.actions()})
+		q.Topics = append(q.Topics, token.Permission{Filter: filter, Actions: d.actions()})
 	}
 	return q
 }

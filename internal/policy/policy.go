@@ -41,14 +41,8 @@ type Request struct {
 	Namespace string
 	GroupID   string
 	DeviceID  string // empty: every client of the group
-	Topics    []Permission
+	Topics    []token.Permission
 	Validity  time.Duration
-}
-
-// Permission is one topic filter and what is wanted with it.
-type Permission struct {
-	Filter  topic.Filter
-	Actions []token.Action
 }
 
 // permit is one action on one filter that the rules allow this client, for as long as limit.
@@ -138,7 +132,7 @@ func (q Request) check(allowed []permit) []Violation {
 	var violations []Violation
 	limit := unlimited
 	for _, t := range q.Topics {
-		denied, longest := t.check(allowed)
+		denied, longest := judge(t, allowed)
 		if len(denied) > 0 || len(t.Actions) == 0 {
 			violations = append(violations, topicNotAllowed(t.Filter, denied))
 		}
@@ -150,8 +144,8 @@ func (q Request) check(allowed []permit) []Violation {
 	return violations
 }
 
-// check returns the actions that no permit covers, and the bound on the validity that comes with the others.
-func (p Permission) check(allowed []permit) (denied []token.Action, limit time.Duration) {
+// judge returns the actions that no permit covers, and the bound on the validity that comes with the others.
+func judge(p token.Permission, allowed []permit) (denied []token.Action, limit time.Duration) {
 	limit = unlimited
 	for _, action := range p.Actions {
 		covers := func(a permit) bool { return a.action == action && a.filter.Covers(p.Filter) }

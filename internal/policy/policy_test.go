@@ -54,7 +54,7 @@ func groupGrants(r *policy.Rule)                { r.AllowGroupGrants = true }
 func request(filters []string, mods ...func(*policy.Request)) policy.Request {
 	q := policy.Request{Namespace: "line-a", GroupID: "GID_line", DeviceID: "press", Validity: 24 * time.Hour}
 	for _, f := range filters {
-		q.Topics = append(q.Topics, policy.Permission{Filter: topic.MustParse(f), Actions: both})
+		q.Topics = append(q.Topics, token.Permission{Filter: topic.MustParse(f), Actions: both})
 	}
 	for _, mod := range mods {
 		mod(&q)
@@ -117,7 +117,7 @@ func TestCheck(t *testing.T) {
 		"two rules give one action each":  {rules: rules{rule(filters{"a"}, only(publish)), rule(filters{"a/#"}, only(subscribe))}, request: request(filters{"a"})},
 		"a topic without an action":       {rules: rules{rule(filters{"a"})}, request: request(filters{"a"}, wanting(nil)), want: []policy.Reason{policy.TopicNotAllowed}},
 		"an unknown action, even if said": {rules: rules{rule(filters{"a"}, only([]token.Action{"Own"}))}, request: request(filters{"a"}, wanting([]token.Action{"Own"})), want: []policy.Reason{policy.TopicNotAllowed}},
-		"the filter that is none":         {rules: rules{rule(filters{"#"})}, request: policy.Request{Namespace: "n", GroupID: "GID_line", DeviceID: "d", Topics: []policy.Permission{{Actions: both}}}, want: []policy.Reason{policy.TopicNotAllowed}},
+		"the filter that is none":         {rules: rules{rule(filters{"#"})}, request: policy.Request{Namespace: "n", GroupID: "GID_line", DeviceID: "d", Topics: []token.Permission{{Actions: both}}}, want: []policy.Reason{policy.TopicNotAllowed}},
 
 		"a group by pattern":                       {rules: rules{rule(filters{"a"}, groups("GID_l*e"))}, request: request(filters{"a"})},
 		"a group by the second pattern":            {rules: rules{rule(filters{"a"}, groups("x", "*"))}, request: request(filters{"a"})},

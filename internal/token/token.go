@@ -72,6 +72,12 @@ const (
 	ActionSubscribe Action = "Subscribe"
 )
 
+// Permission is one topic filter and what is wanted with it.
+type Permission struct {
+	Filter  topic.Filter
+	Actions []Action
+}
+
 // Actions lists what a type allows.
 func (t Type) Actions() []Action {
 	switch t {
