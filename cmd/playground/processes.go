@@ -58,9 +58,16 @@ func startProcess(ctx context.Context, c command, onEnd func(error)) (*process, 
 	}
 	go func() {
 		defer close(p.ended)
-		err := errors.Join(child.Wait(), output.Close())
-		if running.Err() == nil {
-			onEnd(fmt.Errorf("%s ended by itself (%w); see %s", c.name, errors.Join(errors.New("it should not"), err), p.log))
+		err := child.Wait()
+		if closing := output.Close(); err == nil {
+			err = closing
+		}
+		switch {
+		case running.Err() != nil: // it was asked to
+		case err == nil:
+			onEnd(fmt.Errorf("%s ended by itself; see %s", c.name, p.log))
+		default:
+			onEnd(fmt.Errorf("%s ended by itself, %w; see %s", c.name, err, p.log))
 		}
 	}()
 	return p, nil
