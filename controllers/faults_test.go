@@ -257,20 +257,22 @@ func TestDriftIsRepaired(t *testing.T) {
 		"a removed key comes back without a call":       {func(s *corev1.Secret) { delete(s.Data, mqttcred.KeyHost) }, 0},
 		"a stripped label comes back without a call":    {func(s *corev1.Secret) { s.Labels = nil }, 0},
 		"a stripped owner comes back without a call":    {func(s *corev1.Secret) { s.OwnerReferences = nil }, 0},
+		"a stripped label of the owner's comes back":    {func(s *corev1.Secret) { delete(s.Labels, "app") }, 0},
+		"a cleared record of fields is written again":   {func(s *corev1.Secret) { s.ManagedFields = []metav1.ManagedFieldsEntry{{}} }, 0},
 		"edited tokens cost one reissue":                {func(s *corev1.Secret) { s.Data[mqttcred.KeyTokens] = []byte("[]") }, 1},
 		"stripped facts cost one reissue":               {func(s *corev1.Secret) { delete(s.Annotations, "mqtt.tokengrant.dev/facts") }, 1},
 		"a key that somebody adds is nobody's business": {func(s *corev1.Secret) { s.Data["note"] = []byte("hello") }, 0},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := readyWorld(t)
-			w.issued("press-07")
+			w.issued("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Secret.Labels = map[string]string{"app": "press"} })
 			w.clock.SetTime(w.clock.Now().Add(time.Minute))
 			before := w.secret("press-07")
 			edited := before.DeepCopy()
 			w.edit(edited, func() { tc.vandalize(edited) })
 			restored := func() bool {
 				now := w.secret("press-07")
-				return len(now.Data) >= len(before.Data) && len(now.OwnerReferences) == 1 && now.Labels["mqtt.tokengrant.dev/grant"] == "press-07" &&
+				return len(now.Data) >= len(before.Data) && len(now.OwnerReferences) == 1 && now.Labels["mqtt.tokengrant.dev/grant"] == "press-07" && now.Labels["app"] == "press" &&
 					string(now.Data[mqttcred.KeyPassword]) == w.livePassword() && now.Annotations["mqtt.tokengrant.dev/facts"] != ""
 			}
 			w.eventually("what was ours is back", restored)

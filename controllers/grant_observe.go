@@ -84,7 +84,7 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 		seen.violations = policy.Check(rules, seen.spec.Request(grant))
 	}
 	seen.layout = seen.layOut(r.ClusterID)
-	seen.secret.touched = secret.touched || secret.isTouched(seen.layout)
+	seen.secret.touched = secret.touched || secret.isTouched(fieldManager(grant), seen.layout)
 	seen.input = seen.planInput(r.Clock.Now(), r.recent.of(grant).lastApplied)
 	return seen, nil
 }

@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -110,52 +109,62 @@ func (r *GrantReconciler) isOurs(grant *v1alpha1.MqttTokenGrant, meta metav1.Obj
 	return stated && meta.Annotations[credsecret.GrantUIDAnnotation] == string(grant.UID)
 }
 
-// isTouched reports whether somebody else wrote, or removed, what is ours. The API server keeps that record in
-// managedFields, so no payload is needed. With a layout, missing keys are noticed too.
-func (v secretView) isTouched(layout *credsecret.Layout) bool {
+// isTouched reports whether somebody else wrote, or removed, what is ours. Whoever changes or removes a field takes it
+// from us in managedFields, so the API server keeps that record and no payload is needed. Without a layout only the
+// facts are looked at.
+func (v secretView) isTouched(manager string, layout *credsecret.Layout) bool {
 	if v.state != plan.SecretOurs {
 		return false
 	}
-	if metav1.GetControllerOfNoCopy(&v.meta) == nil {
-		return true
-	}
-	ours, others := fieldpath.NewSet(), fieldpath.NewSet()
+	ours := fieldpath.NewSet()
 	for _, entry := range v.meta.ManagedFields {
+		if entry.Manager != manager || entry.Operation != metav1.ManagedFieldsOperationApply || entry.FieldsV1 == nil {
+			continue
+		}
 		fields := &fieldpath.Set{}
-		if entry.FieldsV1 == nil || fields.FromJSON(entry.FieldsV1.GetRawReader()) != nil {
+		if fields.FromJSON(entry.FieldsV1.GetRawReader()) != nil {
 			return true
 		}
-		if strings.HasPrefix(entry.Manager, fieldManagerPrefix) && entry.Operation == metav1.ManagedFieldsOperationApply {
-			ours = ours.Union(fields)
-		} else {
-			others = others.Union(fields)
+		ours = ours.Union(fields)
+	}
+	for _, path := range v.ownPaths(layout) {
+		if !ours.Has(path) {
+			return true
 		}
 	}
-	if !ours.Leaves().Intersection(others.Leaves()).Empty() {
-		return true
-	}
-	return layout != nil && layout.ID() == v.facts.Rendering && !holdsKeys(ours, *layout)
+	return metav1.GetControllerOfNoCopy(&v.meta) == nil
 }
 
-func holdsKeys(ours *fieldpath.Set, layout credsecret.Layout) bool {
+// ownPaths lists the fields that nobody else may have written.
+func (v secretView) ownPaths(layout *credsecret.Layout) []fieldpath.Path {
+	annotation := func(key string) fieldpath.Path { return fieldpath.MakePathOrDie("metadata", "annotations", key) }
+	paths := []fieldpath.Path{
+		annotation(credsecret.FactsAnnotation), annotation(credsecret.GrantUIDAnnotation), annotation(credsecret.ClusterIDAnnotation),
+		fieldpath.MakePathOrDie("metadata", "labels", credsecret.GrantLabel),
+	}
+	if layout == nil || layout.ID() != v.facts.Rendering {
+		return paths
+	}
 	keys, err := layout.Keys()
 	if err != nil {
-		return true // the template is at fault, and a rewrite says so
+		return paths // the template is at fault, and the next write says so
 	}
 	for key := range keys {
-		if !ours.Has(fieldpath.MakePathOrDie("data", key)) {
-			return false
-		}
+		paths = append(paths, fieldpath.MakePathOrDie("data", key))
 	}
-	for _, annotation := range []string{credsecret.FactsAnnotation, credsecret.GrantUIDAnnotation, credsecret.ClusterIDAnnotation} {
-		if !ours.Has(fieldpath.MakePathOrDie("metadata", "annotations", annotation)) {
-			return false
-		}
+	for key := range layout.Labels {
+		paths = append(paths, fieldpath.MakePathOrDie("metadata", "labels", key))
 	}
-	return ours.Has(fieldpath.MakePathOrDie("metadata", "labels", credsecret.GrantLabel))
+	for key := range layout.Annotations {
+		paths = append(paths, annotation(key))
+	}
+	return paths
 }
 
-const fieldManagerPrefix = "mqtt-token-grant-"
+// fieldManager names the one writer of a grant's Secret.
+func fieldManager(grant *v1alpha1.MqttTokenGrant) string {
+	return "mqtt-token-grant-" + string(grant.UID)
+}
 
 // writeSecret writes everything in one server-side apply, so that no reader sees half of it. A first write is not
 // forced: it fails on a Secret that appeared meanwhile. Later ones name the version they replace, so that a writer that
@@ -169,7 +178,7 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 		WithLabels(rendered.Labels).WithAnnotations(rendered.Annotations).WithData(rendered.Data).
 		WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion(v1alpha1.GroupVersion().String()).WithKind("MqttTokenGrant").
 			WithName(seen.grant.Name).WithUID(seen.grant.UID).WithController(true).WithBlockOwnerDeletion(true))
-	options := []client.ApplyOption{client.FieldOwner(fieldManagerPrefix + string(seen.grant.UID))}
+	options := []client.ApplyOption{client.FieldOwner(fieldManager(seen.grant))}
 	if seen.secret.state == plan.SecretOurs {
 		apply = apply.WithUID(seen.secret.meta.UID).WithResourceVersion(seen.secret.meta.ResourceVersion)
 		options = append(options, client.ForceOwnership)

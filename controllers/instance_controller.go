@@ -115,15 +115,10 @@ func (r *InstanceReconciler) connect(ctx context.Context, instance *v1alpha1.Mqt
 		l = newLink(service, d, instance.Spec, version)
 		h = health{}
 	}
-	switch {
-	case h.usable():
-		r.Connections.set(key, l, h)
-	case h.retryAt.After(now):
-		r.Connections.set(key, l, h)
-	default:
+	if !h.usable() && !h.retryAt.After(now) {
 		h = r.check(ctx, l, h, instance, now)
-		r.Connections.set(key, l, h)
 	}
+	r.Connections.set(key, l, h)
 	if h.fault != nil {
 		p := classify(h.fault)
 		return finding{link: l, problem: &p, retryAt: h.retryAt}

@@ -141,7 +141,8 @@ type TokenSecret struct {
 
 	// template adds keys, at most 16, whose values are Go templates over the credentials, for example
 	// "remote_username {{ .Username }}". Fields: Username, Password, ClientID, GroupID, DeviceID, Host, Port, URL, WSSURL,
-	// ExpiresAt, RenewAt. Functions: json, base64. Loops and includes are refused; a value renders to at most 64 KiB.
+	// TCPURL, ExpiresAt, RenewAt. Functions: json, base64. Loops and includes are refused. A template has at most 16 KiB and
+	// renders to at most 64 KiB.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:MinProperties=0
