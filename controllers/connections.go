@@ -24,17 +24,45 @@ type link struct {
 	version string
 }
 
+// Operations, as token.Error names them.
+const (
+	opApply  = "Apply"
+	opQuery  = "Query"
+	opRevoke = "Revoke"
+)
+
+// trialTime is how long an operation that failed is waited for, once the check has passed, before its fault counts as
+// gone.
+const trialTime = plan.MaxBackoff
+
 // health says whether calls over a link work. The zero value says that nobody knows yet.
 type health struct {
 	checked bool
-	fault   *token.Error // nil: no fault
-	// failures counts faults since the last success of the operation that failed.
+	fault   *token.Error // the link is out of use because of it; nil: in use
+	// suspect is a fault of an operation that the check does not make. The link is in use again, on trial, and the fault
+	// is told until a call of that operation succeeds or the trial is over.
+	suspect *token.Error
+	// failures counts faults since the operation that failed has last succeeded.
 	failures int
-	// retryAt is when a check may be made again.
+	// retryAt is when a check may be made again, or when a trial is over.
 	retryAt time.Time
 }
 
 func (h health) usable() bool { return h.checked && h.fault == nil }
+
+// passed is the health after a check that passed.
+func (h health) passed(now time.Time) health {
+	after := health{checked: true}
+	if h.fault != nil && h.fault.Op != opQuery {
+		after.suspect, after.failures, after.retryAt = h.fault, h.failures, now.Add(trialTime)
+	}
+	return after
+}
+
+// failed is the health after one more fault. The first one is checked at once, later ones after a backoff.
+func (h health) failed(fault *token.Error, at time.Time) health {
+	return health{checked: true, fault: fault, failures: h.failures + 1, retryAt: at}
+}
 
 // Connections holds the link to each instance, made by the instance reconciler and used by the grant reconciler. A link
 // outlives its MqttInstance, so that what must be revoked can be. It is safe for concurrent use.
@@ -67,10 +95,10 @@ func (c *Connections) usable(instance types.NamespacedName) *link {
 }
 
 // lastGood returns a link for revoking: it may outlive its instance and its credential Secret, as long as the service
-// itself has not refused it.
+// has refused nothing but to issue.
 func (c *Connections) lastGood(instance types.NamespacedName) *link {
 	l, h := c.get(instance)
-	if h.fault != nil {
+	if h.fault != nil && h.fault.Op != opApply {
 		return nil
 	}
 	return l
@@ -93,6 +121,12 @@ func (c *Connections) knows(instance types.NamespacedName) bool {
 	return found
 }
 
+// touch makes an instance known that could not be looked at, so that its grants report instead of waiting.
+func (c *Connections) touch(instance types.NamespacedName) {
+	l, h := c.get(instance)
+	c.set(instance, l, h)
+}
+
 // set stores what the instance reconciler found and wakes the grants when they can go on, or learn for the first time
 // that they cannot.
 func (c *Connections) set(instance types.NamespacedName, l *link, h health) {
@@ -108,26 +142,31 @@ func (c *Connections) set(instance types.NamespacedName, l *link, h health) {
 
 // report notes how a grant's call over the link went. A fault of the instance takes the link out of use for everybody
 // at once; the instance reconciler checks it, at once the first time, later and later while the calls go on failing.
-func (c *Connections) report(instance types.NamespacedName, l *link, err error, now time.Time) {
-	var fault *token.Error
-	broken := errors.As(err, &fault) && fault.Kind == token.KindInstance
+func (c *Connections) report(instance types.NamespacedName, l *link, operation string, err error, now time.Time) {
+	if c.note(instance, l, operation, err, now) {
+		c.wakeInstance.send(instance)
+	}
+}
+
+func (c *Connections) note(instance types.NamespacedName, l *link, operation string, err error, now time.Time) (changed bool) {
+	fault, failed := errors.AsType[*token.Error](err)
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	e, found := c.entries[instance]
-	if !found || e.link != l || (!broken && err != nil) || (broken && e.health.fault != nil) {
-		c.mu.Unlock()
-		return
+	if !found || e.link != l || e.health.fault != nil {
+		return false
 	}
-	if !broken {
-		e.health.failures = 0
-		c.mu.Unlock()
-		return
+	switch {
+	case failed && fault.Kind == token.KindInstance:
+		at := now
+		if e.health.failures > 0 {
+			at = now.Add(plan.Backoff(e.health.failures, instance.String()))
+		}
+		e.health = e.health.failed(fault, at)
+		return true
+	case err == nil && e.health.suspect != nil && e.health.suspect.Op == operation:
+		e.health = health{checked: true}
+		return true
 	}
-	e.health.fault = fault
-	e.health.retryAt = now
-	if e.health.failures > 0 {
-		e.health.retryAt = now.Add(plan.Backoff(e.health.failures, instance.String()))
-	}
-	e.health.failures++
-	c.mu.Unlock()
-	c.wakeInstance.send(instance)
+	return false
 }

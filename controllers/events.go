@@ -54,6 +54,9 @@ func repairedEvent() *transition {
 }
 
 func revokedEvent(count int) *transition {
+	if count == 0 {
+		return nil
+	}
 	return &transition{corev1.EventTypeNormal, v1alpha1.EventRevoked, "Revoke", fmt.Sprintf("Revoked %d token(s) at the service.", count)}
 }
 

@@ -351,6 +351,11 @@ func TestAStaleCacheNeverLeadsToASecondApply(t *testing.T) {
 	t.Cleanup(open)
 	w.press("press-07")
 	w.eventuallyCondition("press-07", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+	w.poke("press-07") // within the floor of a repair
+	w.settled()
+	if c := w.condition("press-07", v1alpha1.ReadyCondition); c.Status != metav1.ConditionTrue {
+		t.Errorf("a late cache makes the grant %s: %s", c.Reason, c.Message)
+	}
 	for range 3 {
 		w.advance(time.Minute, "press-07")
 		w.settled()

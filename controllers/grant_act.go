@@ -37,7 +37,7 @@ func (r *GrantReconciler) act(ctx context.Context, seen observation, decision pl
 	}
 	switch decision.Verb {
 	case plan.Apply:
-		return r.issue(ctx, seen, out)
+		return r.revokeMeanwhile(ctx, seen, r.issue(ctx, seen, out))
 	case plan.Rewrite:
 		return r.rewrite(ctx, seen, out)
 	case plan.Revoke:
@@ -64,7 +64,7 @@ func (r *GrantReconciler) turn(seen observation, decision plan.Decision) time.Du
 			return seen.link.budget.Take(budget.Apply, id, n, now)
 		}
 	case plan.Revoke, plan.Release:
-		if n := len(decision.Revoke); n > 0 && seen.revoker != nil {
+		if n := min(len(decision.Revoke), revokeBurst); n > 0 && seen.revoker != nil {
 			return seen.revoker.budget.Take(budget.Revoke, id, n, now)
 		}
 	case plan.Keep, plan.Wait, plan.Rewrite:

@@ -67,7 +67,7 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, request ctrl.Request) (
 	if wait := r.turn(seen, decision); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	if decision.Verb != plan.Keep && decision.Verb != plan.Wait {
+	if decision.Verb != plan.Keep && decision.Verb != plan.Wait || r.mayHaveMissed(seen) {
 		if seen, err = r.observeLive(ctx, grant); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
@@ -91,6 +91,11 @@ const reasonInvalidSpec plan.Reason = "SpecNotUnderstood"
 func (r *GrantReconciler) cachesLag(seen observation) bool {
 	last := r.recent.of(seen.grant)
 	return isOlder(seen.grant.ResourceVersion, last.grantVersion) || isOlder(seen.secret.meta.ResourceVersion, last.secretVersion)
+}
+
+// mayHaveMissed reports whether the cache shows no Secret although this process wrote one: deleted, or not seen yet?
+func (r *GrantReconciler) mayHaveMissed(seen observation) bool {
+	return seen.secret.state == plan.SecretMissing && r.recent.of(seen.grant).secretVersion != ""
 }
 
 // instanceIndex finds the grants of an instance.

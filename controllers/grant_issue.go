@@ -50,7 +50,7 @@ func (r *GrantReconciler) applyFor(ctx context.Context, seen observation, scopes
 		r.recent.note(seen.grant, func(g *recentGrant) { g.lastApplied = seen.input.Now })
 		expires := issued.Add(seen.spec.Validity)
 		value, err := seen.link.service.Apply(ctx, scope, expires)
-		r.Connections.report(desired.InstanceKey(seen.grant), seen.link, err, r.Clock.Now())
+		r.Connections.report(desired.InstanceKey(seen.grant), seen.link, opApply, err, r.Clock.Now())
 		if err != nil {
 			return err
 		}
@@ -98,6 +98,20 @@ func (seen observation) fits(t unsavedToken, scope token.Scope) bool {
 		t.Expires.After(seen.input.Now.Add(seen.spec.Validity/2)) && !t.Expires.After(seen.input.Now.Add(seen.spec.Validity))
 }
 
+// keptRetired is how many retired tokens are left to expire; older ones are revoked, so that a grant that is reissued
+// all the time does not outgrow its Secret.
+const keptRetired = 16
+
+// bounded has the oldest tokens beyond keptRetired revoked, and forgets what is beyond what a Secret may hold: then
+// revoking has failed for a long time.
+func bounded(retired []credsecret.Retired, now time.Time) []credsecret.Retired {
+	slices.SortStableFunc(retired, func(a, b credsecret.Retired) int { return b.Issued.Issued.Compare(a.Issued.Issued) })
+	for i := keptRetired; i < len(retired); i++ {
+		retired[i].RevokeAt = now
+	}
+	return retired[:min(len(retired), credsecret.MaxRetired)]
+}
+
 // supersede moves the tokens in use to the retired ones, beside those that came back from a failed write and no longer
 // fit. What they allow beyond the wanted scopes decides whether they must be revoked.
 func (seen observation) supersede(fresh []credsecret.Issued, unsaved []unsavedToken) credsecret.Record {
@@ -109,10 +123,14 @@ func (seen observation) supersede(fresh []credsecret.Issued, unsaved []unsavedTo
 	for _, r := range old {
 		exceeds := r.Client != seen.input.Client || plan.Exceeds(r.Scope, seen.input.Wanted)
 		r.RevokeAt = plan.RevokeAt(r.RevokeAt, exceeds, now, seen.input.Overlap)
+		if !issuedBy(r.Client, seen.layout.InstanceID) {
+			r.RevokeAt = time.Time{} // over no link that the grant has; it is left to expire
+		}
 		if r.Expires.After(now) {
 			record.Retired = append(record.Retired, r)
 		}
 	}
+	record.Retired = bounded(record.Retired, now)
 	inUse := map[token.Value]bool{}
 	for _, t := range fresh {
 		inUse[t.Value] = true

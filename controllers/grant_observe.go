@@ -19,7 +19,8 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
-// observation is everything known about one grant at one moment. Nothing changes it after observe has returned it.
+// observation is everything known about one grant at one moment. Nothing changes it after observe has returned it, save
+// that writes to the grant bring its resource version up to date.
 type observation struct {
 	grant    *v1alpha1.MqttTokenGrant
 	spec     desired.Grant
@@ -47,7 +48,10 @@ func (r *GrantReconciler) observe(ctx context.Context, grant *v1alpha1.MqttToken
 // observeLive is observe with the Secret, payload included, as the API server has it now. A Secret that was written for
 // a later generation shows that the cached grant is old; then the grant is read live too.
 func (r *GrantReconciler) observeLive(ctx context.Context, grant *v1alpha1.MqttTokenGrant) (observation, error) {
-	secret := r.liveSecret(ctx, grant)
+	secret, err := r.liveSecret(ctx, grant)
+	if err != nil {
+		return observation{}, err
+	}
 	if secret.state == plan.SecretOurs && secret.facts.Generation > grant.Generation {
 		fresh := &v1alpha1.MqttTokenGrant{}
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(grant), fresh); err != nil {
@@ -73,6 +77,9 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 		return observation{}, fmt.Errorf("reading MqttInstance %s: %w", key, err)
 	}
 	seen.link, seen.revoker = r.Connections.usable(key), r.Connections.lastGood(key)
+	if seen.link != nil && (seen.instance == nil || seen.link.instanceID != seen.instance.Spec.InstanceID) {
+		seen.link = nil // made for an MqttInstance of the same name that is gone
+	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(NamespaceKind())
 	if err := r.Get(ctx, types.NamespacedName{Name: grant.Namespace}, namespace); err != nil && !apierrors.IsNotFound(err) {
@@ -127,18 +134,29 @@ func (seen observation) planInput(now, lastApplied time.Time) plan.Input {
 		Now: now, Seed: string(grant.UID),
 		Deleting: !grant.DeletionTimestamp.IsZero(), Abandon: grant.Spec.DeletionPolicy == v1alpha1.DeletionPolicyAbandon,
 		Denied: len(seen.violations) > 0, Suspended: ptr.Deref(grant.Spec.Suspend, false),
-		Wanted: seen.spec.Scopes, Reissue: grant.Annotations[v1alpha1.ReissueAnnotation],
+		Wanted: seen.spec.Scopes, Reissue: reissueMark(grant),
 		Validity: seen.spec.Validity, RenewBefore: seen.spec.RenewBefore, Overlap: seen.spec.Overlap,
 		Client: facts.Client, KeyID: facts.KeyID, Rendering: facts.Rendering, // unless the layout is known
-		Secret: seen.secret.state, Held: seen.secret.held(), LastApplied: lastApplied,
+		Secret: seen.secret.planState(), Held: seen.secret.held(), LastApplied: lastApplied,
 	}
 	if seen.layout != nil {
 		in.Client, in.KeyID, in.Rendering = seen.layout.Client(), seen.layout.KeyID, seen.layout.ID()
 	}
-	if grant.Status.NextAttemptTime != nil && ptr.Deref(grant.Status.ObservedGeneration, 0) == grant.Generation {
-		in.NotBefore = grant.Status.NextAttemptTime.Time
+	// A moment farther ahead than any backoff was noted by a clock that has been set back since.
+	next := grant.Status.NextAttemptTime
+	if next != nil && !next.After(now.Add(plan.MaxBackoff)) && ptr.Deref(grant.Status.ObservedGeneration, 0) == grant.Generation {
+		in.NotBefore = next.Time
 	}
 	return in
+}
+
+// reissueMark stands for the value of the annotation, which may be of any length.
+func reissueMark(grant *v1alpha1.MqttTokenGrant) string {
+	value := grant.Annotations[v1alpha1.ReissueAnnotation]
+	if value == "" {
+		return ""
+	}
+	return token.NewValue(value).Fingerprint("reissue")
 }
 
 // tokensMatch reports whether the Secret holds tokens that are what the spec wants and valid now.

@@ -56,10 +56,15 @@ func (seen observation) worded(out outcome) *problem {
 	switch {
 	case seen.input.Deleting:
 		return revokingProblem(out.problem)
-	case out.problem != nil && out.secret.state == plan.SecretOurs && !expires.IsZero() && !expires.After(seen.input.Now):
+	case out.problem != nil && wantsTokens(out.decision) && out.secret.state == plan.SecretOurs && !expires.IsZero() && !expires.After(seen.input.Now):
 		return expiredProblem(*out.problem)
 	}
 	return out.problem
+}
+
+// wantsTokens tells a grant that cannot be renewed from one that is not meant to be.
+func wantsTokens(d plan.Decision) bool {
+	return d.Verb == plan.Apply || d.Reason == plan.ReasonBackoff || d.Reason == plan.ReasonUnreadable
 }
 
 func expiredProblem(p problem) *problem {

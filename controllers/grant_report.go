@@ -30,8 +30,8 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 	if out.err != nil || out.wait > 0 || out.quiet {
 		return ctrl.Result{RequeueAfter: out.wait}, out.err
 	}
-	out.problem = seen.worded(out)
-	status := seen.status(out)
+	shown := seen.worded(out)
+	status := seen.status(out, shown)
 	if err := r.writeStatus(ctx, seen.grant, status); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -39,8 +39,8 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 		log.FromContext(ctx).Error(out.problem.cause, "Attempt failed", "reason", out.problem.reason, "attempts", status.FailedAttempts)
 	}
 	tell(r.Events, seen.grant, out.event)
-	if out.problem != nil && !out.problem.silent && isNew(seen.grant.Status, *out.problem) {
-		tell(r.Events, seen.grant, problemEvent(*out.problem))
+	if shown != nil && !shown.silent && isNew(seen.grant.Status, *shown) {
+		tell(r.Events, seen.grant, problemEvent(*shown))
 	}
 	return comeBack(seen, out, status), nil
 }
@@ -73,7 +73,12 @@ func comeBack(seen observation, out outcome, status v1alpha1.MqttTokenGrantStatu
 	now := seen.input.Now
 	moments := []time.Time{out.decision.Next}
 	if status.NextAttemptTime != nil {
-		moments = []time.Time{status.NextAttemptTime.Time}
+		moments = append(moments, status.NextAttemptTime.Time)
+	}
+	in := seen.input
+	in.Held = out.secret.held()
+	if revocation := in.NextRevocation(); revocation.After(now) {
+		moments = append(moments, revocation)
 	}
 	if seen.tokensMatch(out.secret) {
 		moments = append(moments, out.secret.held().Expires())
@@ -95,7 +100,7 @@ func comeBack(seen observation, out outcome, status v1alpha1.MqttTokenGrantStatu
 
 // status is what the grant's status says after the outcome. It depends on nothing else, so the same outcome gives the
 // same status, byte for byte.
-func (seen observation) status(out outcome) v1alpha1.MqttTokenGrantStatus {
+func (seen observation) status(out outcome, shown *problem) v1alpha1.MqttTokenGrantStatus {
 	grant := seen.grant
 	status := v1alpha1.MqttTokenGrantStatus{
 		ObservedGeneration: new(grant.Generation),
@@ -104,7 +109,7 @@ func (seen observation) status(out outcome) v1alpha1.MqttTokenGrantStatus {
 	}
 	seen.describeTokens(&status, out.secret)
 	seen.countAttempts(&status, out)
-	status.Conditions = seen.conditions(out)
+	status.Conditions = seen.conditions(out, shown)
 	return status
 }
 
@@ -143,7 +148,7 @@ func (seen observation) countAttempts(status *v1alpha1.MqttTokenGrantStatus, out
 
 // conditions says how things stand. While only the instance is at fault and the tokens are good, the grant's own
 // conditions stay as they were: the instance tells it once instead of each of its grants.
-func (seen observation) conditions(out outcome) []metav1.Condition {
+func (seen observation) conditions(out outcome, shown *problem) []metav1.Condition {
 	set := conditionSet{
 		list: append([]metav1.Condition{}, seen.grant.Status.Conditions...), generation: seen.grant.Generation, now: seen.input.Now,
 	}
@@ -152,7 +157,7 @@ func (seen observation) conditions(out outcome) []metav1.Condition {
 		seen.setAuthorized(&set)
 		seen.setRenewed(&set, out, ready)
 	}
-	set.summarize(ready, v1alpha1.ReasonIssued, "The Secret holds valid tokens for everything the grant asks for.", out.problem)
+	set.summarize(ready, v1alpha1.ReasonIssued, "The Secret holds valid tokens for everything the grant asks for.", shown)
 	return set.list
 }
 

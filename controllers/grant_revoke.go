@@ -3,9 +3,8 @@ package controllers
 import (
 	"context"
 	"slices"
+	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -17,7 +16,12 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
-// revokeDue revokes retired tokens whose overlap is over and takes them off the record.
+// revokeBurst is how many tokens are revoked in one go: as many as a grant usually has. Longer lists take turns with
+// other grants.
+const revokeBurst = 3
+
+// revokeDue revokes retired tokens whose overlap is over and takes them off the record. Those that another instance
+// issued cannot be revoked over this link; they stay on record and are left to expire.
 func (r *GrantReconciler) revokeDue(ctx context.Context, seen observation, out outcome) outcome {
 	if out.quiet = r.isConnecting(seen); out.quiet {
 		return out
@@ -26,17 +30,37 @@ func (r *GrantReconciler) revokeDue(ctx context.Context, seen observation, out o
 		out.problem = seen.instanceProblem()
 		return out
 	}
-	if done := r.revokeAll(ctx, seen, &out, seen.listed(out.decision.Revoke)); !done {
+	count, done := r.revokeAll(ctx, seen, &out, seen.listed(out.decision.Revoke))
+	if !done {
 		return out
 	}
 	record := credsecret.Record{Tokens: seen.secret.record.Tokens}
 	for _, t := range seen.secret.record.Retired {
-		if !r.isRevoked(seen.grant, t.Value) && t.Expires.After(seen.input.Now) {
-			record.Retired = append(record.Retired, t)
+		if r.isRevoked(seen.grant, t.Value) || !t.Expires.After(seen.input.Now) {
+			continue
 		}
+		if !issuedBy(t.Client, seen.revoker.instanceID) {
+			t.RevokeAt = time.Time{}
+		}
+		record.Retired = append(record.Retired, t)
 	}
 	facts := credsecret.Facts{Revision: seen.secret.facts.Revision, Reissue: seen.secret.facts.Reissue}
-	return r.save(ctx, seen, out, record, facts, revokedEvent(len(out.decision.Revoke)))
+	out = r.save(ctx, seen, out, record, facts, revokedEvent(count))
+	if out.problem == nil && out.err == nil {
+		r.recent.note(seen.grant, func(g *recentGrant) { g.revoked = nil }) // none of them is on record any more
+	}
+	return out
+}
+
+// revokeMeanwhile revokes what is due although new tokens cannot be had: an outage of one must not hold up the other.
+func (r *GrantReconciler) revokeMeanwhile(ctx context.Context, seen observation, out outcome) outcome {
+	due := seen.input.DueRevocations()
+	if len(due) == 0 || out.problem == nil {
+		return out
+	}
+	revoked := r.revokeDue(ctx, seen, outcome{decision: plan.Decision{Verb: plan.Revoke, Reason: plan.ReasonRevocationDue, Revoke: due}, secret: seen.secret})
+	out.secret, out.event, out.err = revoked.secret, revoked.event, revoked.err
+	return out
 }
 
 // release revokes what a deleted grant must not leave alive, deletes its Secret and lets it go.
@@ -47,7 +71,9 @@ func (r *GrantReconciler) release(ctx context.Context, seen observation, out out
 	}
 	due := seen.listed(out.decision.Revoke)
 	for _, t := range r.recent.of(seen.grant).unsaved {
-		due = append(due, credsecret.Retired{Issued: t.Issued, Client: t.client})
+		if t.Expires.After(seen.input.Now) {
+			due = append(due, credsecret.Retired{Issued: t.Issued, Client: t.client})
+		}
 	}
 	if len(due) > 0 {
 		if out.quiet = r.isConnecting(seen); out.quiet {
@@ -57,15 +83,14 @@ func (r *GrantReconciler) release(ctx context.Context, seen observation, out out
 			out.problem = seen.instanceProblem()
 			return out
 		}
-		if done := r.revokeAll(ctx, seen, &out, due); !done {
+		count, done := r.revokeAll(ctx, seen, &out, due)
+		if !done {
 			return out
 		}
-		out.event = revokedEvent(len(due))
+		out.event = revokedEvent(count)
 	}
 	if seen.secret.state == plan.SecretOurs {
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: seen.grant.Namespace, Name: seen.secret.meta.Name}}
-		err := r.Delete(ctx, secret, client.Preconditions{UID: &seen.secret.meta.UID})
-		if out.err = client.IgnoreNotFound(err); out.err != nil {
+		if out.err = r.deleteSecret(ctx, seen); out.err != nil {
 			return out
 		}
 	}
@@ -94,25 +119,42 @@ func (seen observation) listed(fingerprints []string) []credsecret.Retired {
 	return found
 }
 
-// revokeAll revokes what is not revoked yet and reports whether all of it is. Tokens that another instance issued
-// cannot be revoked over this link; they are left to expire.
-func (r *GrantReconciler) revokeAll(ctx context.Context, seen observation, out *outcome, tokens []credsecret.Retired) bool {
-	defer seen.revoker.budget.Done(budget.Revoke, string(seen.grant.UID))
-	for _, t := range tokens {
-		if r.isRevoked(seen.grant, t.Value) || !issuedBy(t.Client, seen.revoker.instanceID) {
-			continue
+// revokeAll revokes what is not revoked yet, over the link of the instance that issued it, and says how many it revoked
+// and whether that was all.
+func (r *GrantReconciler) revokeAll(ctx context.Context, seen observation, out *outcome, tokens []credsecret.Retired) (count int, done bool) {
+	due := slices.DeleteFunc(slices.Clone(tokens), func(t credsecret.Retired) bool {
+		return r.isRevoked(seen.grant, t.Value) || !issuedBy(t.Client, seen.revoker.instanceID)
+	})
+	id := string(seen.grant.UID)
+	for part := range slices.Chunk(due, revokeBurst) {
+		if out.wait = seen.revoker.budget.Take(budget.Revoke, id, len(part), r.Clock.Now()); out.wait > 0 {
+			return count, false
 		}
-		err := seen.revoker.service.Revoke(ctx, t.Value)
-		r.Connections.report(desired.InstanceKey(seen.grant), seen.revoker, err, r.Clock.Now())
-		if err != nil {
-			out.problem = seen.serviceProblem(err)
-			return false
+		for _, t := range part {
+			if out.problem = r.revoke(ctx, seen, t.Value); out.problem != nil {
+				break
+			}
+			count++
 		}
-		r.recent.note(seen.grant, func(g *recentGrant) {
-			g.revoked = append(slices.Clip(g.revoked), t.Value.Fingerprint(string(seen.grant.UID)))
-		})
+		seen.revoker.budget.Done(budget.Revoke, id)
+		if out.problem != nil {
+			return count, false
+		}
 	}
-	return true
+	return count, true
+}
+
+func (r *GrantReconciler) revoke(ctx context.Context, seen observation, value token.Value) *problem {
+	err := seen.revoker.service.Revoke(ctx, value)
+	r.Connections.report(desired.InstanceKey(seen.grant), seen.revoker, opRevoke, err, r.Clock.Now())
+	if err != nil {
+		p := seen.serviceProblem(err)
+		p.stalled = false // no edit of the grant helps
+		return p
+	}
+	fingerprint := value.Fingerprint(string(seen.grant.UID))
+	r.recent.note(seen.grant, func(g *recentGrant) { g.revoked = append(slices.Clip(g.revoked), fingerprint) })
+	return nil
 }
 
 func (r *GrantReconciler) isRevoked(grant *v1alpha1.MqttTokenGrant, value token.Value) bool {

@@ -27,9 +27,20 @@ type secretView struct {
 	meta    metav1.ObjectMeta
 	facts   credsecret.Facts
 	record  credsecret.Record
-	touched bool  // somebody else wrote what is ours
-	damaged bool  // the facts, or in a live view the tokens, are not what we wrote
-	err     error // why the Secret is unreadable
+	touched bool // somebody else wrote what is ours
+	damaged bool // the facts, or in a live view the tokens, are not what we wrote
+	// immutable says that the Secret must be made anew to be written.
+	immutable bool
+	// err says why the API server does not show the Secret. What is known of it then comes from the cache.
+	err error
+}
+
+// planState is the state for decisions: a Secret that may not be read is not decided on.
+func (v secretView) planState() plan.SecretState {
+	if v.err != nil {
+		return plan.SecretUnreadable
+	}
+	return v.state
 }
 
 // held is what plan needs to know of it.
@@ -61,28 +72,34 @@ func (r *GrantReconciler) cachedSecret(ctx context.Context, grant *v1alpha1.Mqtt
 	return r.viewOf(grant, meta.ObjectMeta), nil
 }
 
-// liveSecret reads the Secret from the API server. That it cannot be read is a fact of its own, not an error.
-func (r *GrantReconciler) liveSecret(ctx context.Context, grant *v1alpha1.MqttTokenGrant) secretView {
+// liveSecret reads the Secret from the API server. That it may not be read is a fact of its own; other faults pass and
+// are the queue's.
+func (r *GrantReconciler) liveSecret(ctx context.Context, grant *v1alpha1.MqttTokenGrant) (secretView, error) {
 	secret := &corev1.Secret{}
 	switch err := r.Live.Get(ctx, secretKey(grant), secret); {
 	case apierrors.IsNotFound(err):
-		return secretView{state: plan.SecretMissing}
+		return secretView{state: plan.SecretMissing}, nil
+	case apierrors.IsForbidden(err):
+		view, cacheErr := r.cachedSecret(ctx, grant)
+		view.err = fmt.Errorf("reading Secret %s: %w", secretKey(grant), err)
+		return view, cacheErr
 	case err != nil:
-		return secretView{state: plan.SecretUnreadable, err: fmt.Errorf("reading Secret %s: %w", secretKey(grant), err)}
+		return secretView{}, fmt.Errorf("reading Secret %s: %w", secretKey(grant), err)
 	}
 	view := r.viewOf(grant, secret.ObjectMeta)
 	if secret.Type != credsecret.Type {
 		view.state = plan.SecretForeign
 	}
 	if view.state != plan.SecretOurs {
-		return view
+		return view, nil
 	}
+	view.immutable = ptr.Deref(secret.Immutable, false)
 	record, err := credsecret.ReadRecord(secret)
 	if err != nil || !record.Matches(view.facts, string(grant.UID)) {
 		view.damaged = true
 	}
 	view.record = record.Known(view.facts, string(grant.UID))
-	return view
+	return view, nil
 }
 
 func (r *GrantReconciler) viewOf(grant *v1alpha1.MqttTokenGrant, meta metav1.ObjectMeta) secretView {
@@ -179,7 +196,12 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 		WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion(v1alpha1.GroupVersion().String()).WithKind("MqttTokenGrant").
 			WithName(seen.grant.Name).WithUID(seen.grant.UID).WithController(true).WithBlockOwnerDeletion(true))
 	options := []client.ApplyOption{client.FieldOwner(fieldManager(seen.grant))}
-	if seen.secret.state == plan.SecretOurs {
+	switch {
+	case seen.secret.immutable: // nothing can be written to it any more, so it makes room for its successor
+		if err := r.deleteSecret(ctx, seen); err != nil {
+			return secretView{}, err
+		}
+	case seen.secret.state == plan.SecretOurs:
 		apply = apply.WithUID(seen.secret.meta.UID).WithResourceVersion(seen.secret.meta.ResourceVersion)
 		options = append(options, client.ForceOwnership)
 	}
@@ -192,6 +214,16 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 		g.unsaved, g.secretVersion = nil, written.meta.ResourceVersion
 	})
 	return written, nil
+}
+
+// deleteSecret deletes the Secret that was seen, and no other of its name.
+func (r *GrantReconciler) deleteSecret(ctx context.Context, seen observation) error {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: seen.grant.Namespace, Name: seen.secret.meta.Name}}
+	err := r.Delete(ctx, secret, client.Preconditions{UID: &seen.secret.meta.UID})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting Secret %s: %w", secretKey(seen.grant), err)
+	}
+	return nil
 }
 
 func secretKey(grant *v1alpha1.MqttTokenGrant) types.NamespacedName {

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -63,6 +64,7 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	now := r.Clock.Now()
 	description, p, err := r.describe(ctx, instance)
 	if err != nil {
+		r.Connections.touch(request.NamespacedName)
 		return ctrl.Result{}, err
 	}
 	found := r.connect(ctx, instance, description, p, now)
@@ -115,12 +117,16 @@ func (r *InstanceReconciler) connect(ctx context.Context, instance *v1alpha1.Mqt
 		l = newLink(service, d, instance.Spec, version)
 		h = health{}
 	}
-	if !h.usable() && !h.retryAt.After(now) {
+	switch {
+	case h.retryAt.After(now):
+	case h.usable():
+		h.suspect = nil // the trial is over, and nobody saw the fault again
+	default:
 		h = r.check(ctx, l, h, instance, now)
 	}
 	r.Connections.set(key, l, h)
-	if h.fault != nil {
-		p := classify(h.fault)
+	if fault := cmp.Or(h.fault, h.suspect); fault != nil {
+		p := classify(fault)
 		return finding{link: l, problem: &p, retryAt: h.retryAt}
 	}
 	return finding{link: l}
@@ -132,13 +138,9 @@ func (r *InstanceReconciler) check(ctx context.Context, l *link, before health, 
 	_, err := l.service.Query(ctx, token.NewValue("credential-check"))
 	fault := token.AsError(err)
 	if err == nil || fault.Kind == token.KindInvalid {
-		return health{checked: true, failures: before.failures}
+		return before.passed(now)
 	}
-	failures := before.failures + 1
-	return health{
-		checked: true, fault: fault, failures: failures,
-		retryAt: now.Add(plan.Backoff(failures, string(instance.UID))),
-	}
+	return before.failed(fault, now.Add(plan.Backoff(before.failures+1, string(instance.UID))))
 }
 
 func newLink(service token.Service, d token.Connection, spec v1alpha1.MqttInstanceSpec, version string) *link {

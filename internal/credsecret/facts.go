@@ -74,10 +74,16 @@ func ReadFacts(meta *metav1.ObjectMeta) (Facts, error) {
 	return facts, nil
 }
 
+// MaxRetired is the most retired tokens that a Secret may list.
+const MaxRetired = 32
+
+// maxRevision leaves room below what a status can hold, so that a reading always has a successor.
+const maxRevision = math.MaxInt32 / 2
+
 // possible refuses what no version writes and what could not be carried on to a status: the annotation is in reach of
 // the grant's owner.
 func (f Facts) possible() bool {
-	if f.Version < 1 || f.Revision < 0 || f.Revision >= math.MaxInt32 || !writable(f.Issued) {
+	if f.Version < 1 || f.Revision < 0 || f.Revision > maxRevision || len(f.Retired) > MaxRetired || !writable(f.Issued) {
 		return false
 	}
 	for _, t := range f.Tokens {

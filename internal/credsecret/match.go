@@ -25,8 +25,8 @@ func (t RetiredFacts) equal(other RetiredFacts) bool {
 }
 
 // Known is the part of the record that the facts describe, each token once and with the times of the facts. Texts that
-// somebody put there by hand are not in it, so that nobody can have a token of their choice revoked, or one token
-// revoked again and again.
+// somebody put there by hand are not in it. This is care, not proof: who may write the Secret may write its facts too,
+// and can have up to MaxRetired texts that they know revoked.
 func (r Record) Known(facts Facts, grantUID string) Record {
 	inUse, rest := map[string]Issued{}, map[string]Retired{}
 	for _, t := range r.Tokens {

@@ -140,7 +140,7 @@ func (in Input) decide() Decision {
 	case in.Secret == SecretUnreadable:
 		return Decision{Verb: Wait, Reason: ReasonUnreadable}
 	case in.Deleting:
-		return Decision{Verb: Release, Reason: ReasonDeleting, Revoke: in.toRelease()}
+		return in.release()
 	case in.Secret == SecretForeign:
 		return Decision{Verb: Wait, Reason: ReasonForeign}
 	}
@@ -148,10 +148,10 @@ func (in Input) decide() Decision {
 	switch {
 	case issue != "" && in.mayIssue() && !in.notBefore(issue).After(in.Now):
 		return Decision{Verb: Apply, Reason: issue}
-	case len(in.dueRevocations()) > 0: // also while issuing has to wait: an outage of one must not hold up the other
-		return Decision{Verb: Revoke, Reason: ReasonRevocationDue, Revoke: in.dueRevocations()}
+	case len(in.DueRevocations()) > 0: // also while issuing has to wait: an outage of one must not hold up the other
+		return Decision{Verb: Revoke, Reason: ReasonRevocationDue, Revoke: in.DueRevocations()}
 	case issue != "" && in.mayIssue():
-		return Decision{Verb: Wait, Reason: ReasonBackoff, Next: earliest(in.notBefore(issue), in.nextRevocation())}
+		return Decision{Verb: Wait, Reason: ReasonBackoff, Next: earliest(in.notBefore(issue), in.NextRevocation())}
 	case in.Denied:
 		return Decision{Verb: Wait, Reason: ReasonDenied, Next: in.nextChange()}
 	case in.Suspended:
@@ -159,7 +159,7 @@ func (in Input) decide() Decision {
 	case in.Held.Rendering != in.Rendering || in.Held.Touched:
 		return Decision{Verb: Rewrite, Reason: ReasonOutdated}
 	}
-	return Decision{Verb: Keep, Reason: ReasonCurrent, Next: earliest(in.RenewAt(), in.nextRevocation())}
+	return Decision{Verb: Keep, Reason: ReasonCurrent, Next: earliest(in.RenewAt(), in.NextRevocation())}
 }
 
 // reasonToIssue is empty while the tokens in the Secret are good.
@@ -200,6 +200,22 @@ func (in Input) notBefore(reason Reason) time.Time {
 	return in.NotBefore
 }
 
+// release comes back, at the latest, when a token that cannot be revoked has ended by itself.
+func (in Input) release() Decision {
+	d := Decision{Verb: Release, Reason: ReasonDeleting, Revoke: in.toRelease()}
+	ends := map[string]time.Time{}
+	for _, t := range in.Held.Tokens {
+		ends[t.Fingerprint] = t.Expires
+	}
+	for _, r := range in.Held.Retired {
+		ends[r.Fingerprint] = r.Expires
+	}
+	for _, fingerprint := range d.Revoke {
+		d.Next = earliest(d.Next, ceil(ends[fingerprint]))
+	}
+	return d
+}
+
 // toRelease lists what a deletion revokes: everything alive, less the current tokens of a grant that abandons them.
 // What the access rules took away cannot be kept that way.
 func (in Input) toRelease() []string {
@@ -223,8 +239,8 @@ func (in Input) toRelease() []string {
 	return list
 }
 
-// dueRevocations lists retired tokens whose overlap is over.
-func (in Input) dueRevocations() []string {
+// DueRevocations lists, by fingerprint, retired tokens whose overlap is over.
+func (in Input) DueRevocations() []string {
 	var list []string
 	for _, r := range in.Held.Retired {
 		if r.pending(in.Now) && !r.RevokeAt.After(in.Now) {
@@ -235,8 +251,8 @@ func (in Input) dueRevocations() []string {
 	return list
 }
 
-// nextRevocation is when the next overlap ends; zero without one.
-func (in Input) nextRevocation() time.Time {
+// NextRevocation is when the next overlap ends; zero without one.
+func (in Input) NextRevocation() time.Time {
 	var next time.Time
 	for _, r := range in.Held.Retired {
 		if r.pending(in.Now) {
@@ -252,7 +268,7 @@ func (in Input) nextChange() time.Time {
 	if !expires.After(in.Now) {
 		expires = time.Time{}
 	}
-	return earliest(expires, in.nextRevocation())
+	return earliest(expires, in.NextRevocation())
 }
 
 // pending reports whether the token must still be revoked: it is alive and not left to expire.

@@ -82,9 +82,10 @@ func TestDecide(t *testing.T) {
 	wait := func(r plan.Reason, next time.Time) plan.Decision {
 		return plan.Decision{Verb: plan.Wait, Reason: r, Next: next}
 	}
-	release := func(list ...string) plan.Decision {
-		return plan.Decision{Verb: plan.Release, Reason: plan.ReasonDeleting, Revoke: list}
+	release := func(next time.Time, list ...string) plan.Decision {
+		return plan.Decision{Verb: plan.Release, Reason: plan.ReasonDeleting, Revoke: list, Next: next}
 	}
+	ends := now.Add(23 * time.Hour)
 	revoke := func(list ...string) plan.Decision {
 		return plan.Decision{Verb: plan.Revoke, Reason: plan.ReasonRevocationDue, Revoke: list}
 	}
@@ -99,13 +100,13 @@ func TestDecide(t *testing.T) {
 	}{
 		"an unreadable Secret waits for a change":        {mods{unreadable}, wait(plan.ReasonUnreadable, time.Time{})},
 		"unreadable comes before deleting":               {mods{unreadable, deleting}, wait(plan.ReasonUnreadable, time.Time{})},
-		"deleting revokes what lives, sorted":            {mods{deleting, retired("q", later, time.Time{}), retired("gone", now, past)}, release("q", "r", "w")},
-		"deleting leaves out what expired":               {mods{deleting, expired}, release("w")},
-		"deleting comes before foreign":                  {mods{deleting, foreign}, release()},
-		"deleting comes before missing":                  {mods{deleting, missing}, release()},
-		"deleting comes before denied and suspended":     {mods{deleting, denied, suspended, otherScope}, release("r", "w")},
-		"abandoning leaves the current tokens":           {mods{deleting, abandon, retired("q", later, time.Time{})}, release("q")},
-		"what was denied cannot be abandoned":            {mods{deleting, abandon, denied}, release("r", "w")},
+		"deleting revokes what lives, sorted":            {mods{deleting, retired("q", later, time.Time{}), retired("gone", now, past)}, release(later, "q", "r", "w")},
+		"deleting leaves out what expired":               {mods{deleting, expired}, release(ends, "w")},
+		"deleting comes before foreign":                  {mods{deleting, foreign}, release(time.Time{})},
+		"deleting comes before missing":                  {mods{deleting, missing}, release(time.Time{})},
+		"deleting comes before denied and suspended":     {mods{deleting, denied, suspended, otherScope}, release(ends, "r", "w")},
+		"abandoning leaves the current tokens":           {mods{deleting, abandon, retired("q", later, time.Time{})}, release(later, "q")},
+		"what was denied cannot be abandoned":            {mods{deleting, abandon, denied}, release(ends, "r", "w")},
 		"a foreign Secret waits for a change":            {mods{foreign}, wait(plan.ReasonForeign, time.Time{})},
 		"foreign comes before denied":                    {mods{foreign, denied}, wait(plan.ReasonForeign, time.Time{})},
 		"an overlap that is over is revoked":             {mods{retired("y", later, now), retired("x", later, past), retired("z", later, soon)}, revoke("x", "y")},

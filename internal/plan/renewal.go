@@ -15,7 +15,8 @@ const (
 	renewShare  = 0.80
 
 	firstBackoff = 5 * time.Second
-	maxBackoff   = 10 * time.Minute
+	// MaxBackoff is the longest wait between two attempts.
+	MaxBackoff = 10 * time.Minute
 )
 
 // RenewAt is when the held tokens are to be renewed; zero without tokens. It lies within the tokens' life, in whole
@@ -47,9 +48,9 @@ func RenewAt(issued, expires time.Time, renewBefore time.Duration, seed string) 
 // Backoff is how long to wait after so many failed attempts in a row: doubling from 5 s to 10 min, less a part that
 // depends on the seed, so that grants that failed together do not come back together.
 func Backoff(attempts int, seed string) time.Duration {
-	wait := maxBackoff
+	wait := MaxBackoff
 	if attempts < 8 {
-		wait = min(maxBackoff, firstBackoff<<max(0, attempts-1))
+		wait = min(MaxBackoff, firstBackoff<<max(0, attempts-1))
 	}
 	return (wait - time.Duration(fraction(seed)*float64(wait)/4)).Round(time.Second)
 }
