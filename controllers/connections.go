@@ -50,6 +50,9 @@ type health struct {
 
 func (h health) usable() bool { return h.checked && h.fault == nil }
 
+// mayIssue reports whether tokens can be had: a key that may not revoke may still apply.
+func (h health) mayIssue() bool { return h.usable() || h.checked && h.fault.Op == opRevoke }
+
 // passed is the health after a check that passed.
 func (h health) passed(now time.Time) health {
 	after := health{checked: true}
@@ -88,7 +91,7 @@ func NewConnections() *Connections {
 // usable returns the link to an instance, or nil while there is none that works.
 func (c *Connections) usable(instance types.NamespacedName) *link {
 	l, h := c.get(instance)
-	if !h.usable() {
+	if !h.mayIssue() {
 		return nil
 	}
 	return l

@@ -78,6 +78,10 @@ func (r *GrantReconciler) rewrite(ctx context.Context, seen observation, out out
 		out.problem = seen.instanceProblem()
 		return out
 	}
+	if seen.secret.immutable {
+		out.problem = seen.immutableProblem()
+		return out
+	}
 	facts := credsecret.Facts{Revision: seen.secret.facts.Revision, Reissue: seen.secret.facts.Reissue}
 	return r.save(ctx, seen, out, seen.secret.record, facts, repairedEvent())
 }

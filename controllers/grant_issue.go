@@ -98,9 +98,9 @@ func (seen observation) fits(t unsavedToken, scope token.Scope) bool {
 		t.Expires.After(seen.input.Now.Add(seen.spec.Validity/2)) && !t.Expires.After(seen.input.Now.Add(seen.spec.Validity))
 }
 
-// keptRetired is how many retired tokens are left to expire; older ones are revoked, so that a grant that is reissued
-// all the time does not outgrow its Secret.
-const keptRetired = 16
+// keptRetired is how many retired tokens are left to expire: more than renewals alone ever leave alive, nine times three.
+// Older ones are revoked, so that a grant that is reissued all the time does not outgrow its Secret.
+const keptRetired = 32
 
 // bounded has the oldest tokens beyond keptRetired revoked, and forgets what is beyond what a Secret may hold: then
 // revoking has failed for a long time.
@@ -130,7 +130,6 @@ func (seen observation) supersede(fresh []credsecret.Issued, unsaved []unsavedTo
 			record.Retired = append(record.Retired, r)
 		}
 	}
-	record.Retired = bounded(record.Retired, now)
 	inUse := map[token.Value]bool{}
 	for _, t := range fresh {
 		inUse[t.Value] = true
@@ -140,5 +139,6 @@ func (seen observation) supersede(fresh []credsecret.Issued, unsaved []unsavedTo
 			record.Retired = append(record.Retired, credsecret.Retired{Issued: t.Issued, Client: t.client, RevokeAt: now})
 		}
 	}
+	record.Retired = bounded(record.Retired, now)
 	return record
 }

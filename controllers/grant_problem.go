@@ -20,10 +20,22 @@ func (seen observation) whyNotIssue() *problem {
 		return seen.instanceProblem()
 	}
 	now := seen.input.Now
+	if seen.secret.immutable {
+		return seen.immutableProblem()
+	}
 	if err := seen.layout.Check(seen.input.Wanted, now); err != nil {
 		return templateProblem(err)
 	}
 	return nil
+}
+
+// immutableProblem asks a person: deleting the Secret to make it anew would leave clients without one if the new one were
+// refused.
+func (seen observation) immutableProblem() *problem {
+	return &problem{
+		reason: v1alpha1.ReasonSecretUnwritable, stalled: true,
+		message: fmt.Sprintf("Secret %q was made immutable, so no new token can be written to it. Delete it; it is made anew at once.", desired.SecretName(seen.grant)),
+	}
 }
 
 func templateProblem(err error) *problem {

@@ -60,6 +60,14 @@ func (r *GrantReconciler) revokeMeanwhile(ctx context.Context, seen observation,
 	}
 	revoked := r.revokeDue(ctx, seen, outcome{decision: plan.Decision{Verb: plan.Revoke, Reason: plan.ReasonRevocationDue, Revoke: due}, secret: seen.secret})
 	out.secret, out.event, out.err = revoked.secret, revoked.event, revoked.err
+	switch {
+	case revoked.wait > 0:
+		out.decision.Next = seen.input.Now.Add(revoked.wait)
+	case revoked.problem != nil: // it must be tried again, even where issuing waits for a person
+		waiting := *out.problem
+		waiting.attempt = true
+		out.problem = &waiting
+	}
 	return out
 }
 

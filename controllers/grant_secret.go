@@ -29,7 +29,7 @@ type secretView struct {
 	record  credsecret.Record
 	touched bool // somebody else wrote what is ours
 	damaged bool // the facts, or in a live view the tokens, are not what we wrote
-	// immutable says that the Secret must be made anew to be written.
+	// immutable says that somebody made the Secret immutable, so that nothing can be written to it.
 	immutable bool
 	// err says why the API server does not show the Secret. What is known of it then comes from the cache.
 	err error
@@ -196,12 +196,7 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 		WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion(v1alpha1.GroupVersion().String()).WithKind("MqttTokenGrant").
 			WithName(seen.grant.Name).WithUID(seen.grant.UID).WithController(true).WithBlockOwnerDeletion(true))
 	options := []client.ApplyOption{client.FieldOwner(fieldManager(seen.grant))}
-	switch {
-	case seen.secret.immutable: // nothing can be written to it any more, so it makes room for its successor
-		if err := r.deleteSecret(ctx, seen); err != nil {
-			return secretView{}, err
-		}
-	case seen.secret.state == plan.SecretOurs:
+	if seen.secret.state == plan.SecretOurs {
 		apply = apply.WithUID(seen.secret.meta.UID).WithResourceVersion(seen.secret.meta.ResourceVersion)
 		options = append(options, client.ForceOwnership)
 	}

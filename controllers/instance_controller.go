@@ -120,7 +120,7 @@ func (r *InstanceReconciler) connect(ctx context.Context, instance *v1alpha1.Mqt
 	switch {
 	case h.retryAt.After(now):
 	case h.usable():
-		h.suspect = nil // the trial is over, and nobody saw the fault again
+		h = health{checked: true} // the trial is over, if there was one, and nobody saw the fault again
 	default:
 		h = r.check(ctx, l, h, instance, now)
 	}

@@ -61,8 +61,11 @@ func TestDueRevocationsDoNotWaitForNewTokens(t *testing.T) {
 			w := readyWorld(t)
 			w.narrowed("press-07")
 			obstruct(w)
+			w.service.FailNext(tokenfake.Revoke, unavailable())
 			w.advance(6*time.Minute, "press-07")
-			w.eventually("the old token is revoked", func() bool { return len(w.service.Calls(tokenfake.Revoke)) == 1 })
+			w.eventually("a failed revocation", func() bool { return len(w.service.Calls(tokenfake.Revoke)) == 1 })
+			w.clock.SetTime(w.clock.Now().Add(time.Hour)) // and no poke
+			w.eventually("another try, which works", func() bool { return len(w.service.Calls(tokenfake.Revoke)) == 2 })
 		})
 	}
 }
@@ -251,19 +254,22 @@ func TestAnAPIServerThatStumblesLeavesTheStatusAlone(t *testing.T) {
 	}
 }
 
-func TestAnImmutableSecretIsMadeAnew(t *testing.T) {
+func TestAnImmutableSecretIsKeptAndTold(t *testing.T) {
 	w := readyWorld(t)
 	w.issued("press-07")
 	s := w.secret("press-07")
 	w.edit(s, func() { s.Immutable = new(true) })
 	w.advance(17*time.Hour, "press-07")
-	w.eventually("the renewed token in another Secret", func() bool {
-		g := w.grant("press-07")
-		return g.Status.Revision == 2 && w.secret("press-07").UID != s.UID
-	})
-	if n := len(w.service.Calls(tokenfake.Apply)); n != 2 {
-		t.Errorf("%d applies, want 2", n)
+	w.eventuallyCondition("press-07", v1alpha1.StalledCondition, metav1.ConditionTrue, v1alpha1.ReasonSecretUnwritable)
+	if c := w.condition("press-07", v1alpha1.ReadyCondition); c.Status != metav1.ConditionTrue || !sameBytes(s.Data, w.secret("press-07").Data) {
+		t.Errorf("the last good Secret did not survive: %s", c.Message)
 	}
+	if n := len(w.service.Calls(tokenfake.Apply)); n != 1 {
+		t.Errorf("%d applies for a Secret that cannot be written", n)
+	}
+	w.must(w.Delete(t.Context(), s))
+	w.eventuallyCondition("press-07", v1alpha1.RenewedCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+	w.eventually("no complaint", func() bool { return w.condition("press-07", v1alpha1.StalledCondition).Status == "" })
 }
 
 // TestAKeyThatMayNotApplyIsToldWithoutFlapping: the check passes, the work does not, and Ready must not follow each.
@@ -309,7 +315,7 @@ func TestAnExpiryIsWordedOnce(t *testing.T) {
 func TestAGrantThatIsReissuedAllTheTimeDoesNotOutgrowItsSecret(t *testing.T) {
 	w := readyWorld(t)
 	w.issued("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Validity = "720h" })
-	for n := range 24 {
+	for n := range 40 {
 		w.clock.SetTime(w.clock.Now().Add(time.Minute))
 		g := w.grant("press-07")
 		w.edit(g, func() {
@@ -317,7 +323,7 @@ func TestAGrantThatIsReissuedAllTheTimeDoesNotOutgrowItsSecret(t *testing.T) {
 		})
 		w.eventually("another revision", func() bool { return w.grant("press-07").Status.Revision == int64(n+2) })
 	}
-	w.eventually("the oldest are revoked and off the record", func() bool { return len(w.retired("press-07")) == 16 })
+	w.eventually("the oldest are revoked and off the record", func() bool { return len(w.retired("press-07")) == 32 })
 	if live, known := len(w.service.Live()), 1+len(w.retired("press-07")); live != known {
 		t.Errorf("%d live tokens, %d on record", live, known)
 	}

@@ -73,14 +73,19 @@ func TestTheRealServiceClientAgainstTheSimulator(t *testing.T) {
 	s.must(s.Create(t.Context(), s.instance()))
 	s.run()
 	s.eventuallyInstance(metav1.ConditionTrue, v1alpha1.ReasonConnected)
-	g := s.issued("press-07")
-	if n := s.applied(); n != 1 {
-		t.Errorf("%d ApplyToken calls for a new grant, want 1", n)
+	s.settled()
+	s.requests.take()
+	g := s.press("press-07")
+	s.eventuallyCondition("press-07", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+	s.settled()
+	if n, requests := s.applied(), s.requests.take(); n != 1 || len(requests) > 4 {
+		t.Errorf("a new grant costs %d ApplyToken calls and %v, want 1 call, 3 writes and 1 read", n, requests)
 	}
 	s.advance(17*time.Hour, "press-07")
 	s.eventually("a renewal", func() bool { return s.grant("press-07").Status.Revision == 2 })
-	if n := s.applied(); n != 2 {
-		t.Errorf("%d ApplyToken calls after a renewal, want 2", n)
+	s.settled()
+	if n, requests := s.applied(), s.requests.take(); n != 2 || len(requests) > 3 {
+		t.Errorf("a renewal costs %d ApplyToken calls and %v, want 1 more call, 2 writes and 1 read", n-1, requests)
 	}
 	s.must(s.Delete(t.Context(), g))
 	s.eventually("the grant is gone", func() bool { return apierrors.IsNotFound(s.Get(t.Context(), keyOf(g), g)) })

@@ -75,7 +75,7 @@ func ReadFacts(meta *metav1.ObjectMeta) (Facts, error) {
 }
 
 // MaxRetired is the most retired tokens that a Secret may list.
-const MaxRetired = 32
+const MaxRetired = 64
 
 // maxRevision leaves room below what a status can hold, so that a reading always has a successor.
 const maxRevision = math.MaxInt32 / 2
