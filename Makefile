@@ -1,4 +1,4 @@
-# One target per question; `make` alone lists them. Needs Go, git, make and a C compiler (for the race detector);
+# One target per question; `make` alone lists them. Needs Go, git, make, bash and a C compiler (for the race detector);
 # everything else is pinned under hack/ and built on first use.
 
 SHELL := bash
