@@ -328,3 +328,15 @@ func TestAGrantThatIsReissuedAllTheTimeDoesNotOutgrowItsSecret(t *testing.T) {
 		t.Errorf("%d live tokens, %d on record", live, known)
 	}
 }
+
+func TestAKeyThatMayNotRevokeStillIssues(t *testing.T) {
+	w := readyWorld(t)
+	g := w.issued("press-07")
+	w.service.FailNext(tokenfake.Revoke, repeat(&token.Error{Kind: token.KindInstance, Op: "Revoke", Code: "NoPermission", RequestID: "r"}, 1000)...)
+	w.must(w.Delete(t.Context(), g))
+	w.eventuallyInstance(metav1.ConditionFalse, v1alpha1.ReasonCredentialRefused)
+	w.poke("press-07")
+	w.eventually("a second refusal, after which the check has to wait", func() bool { return len(w.service.Calls(tokenfake.Revoke)) >= 2 })
+	w.press("press-08")
+	w.eventuallyCondition("press-08", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+}
