@@ -19,7 +19,7 @@ type outcome struct {
 	secret   secretView // as it is afterwards
 	problem  *problem   // nil: nothing is in the way
 	event    *transition
-	// wait is how long the call budget, or a cache that lags behind, wants us to stay away; zero: not at all.
+	// wait is how long the call budget wants us to stay away; zero: not at all.
 	wait time.Duration
 	// quiet says that something is about to happen that will wake the grant; there is nothing to report until then.
 	quiet bool
@@ -60,8 +60,8 @@ func (r *GrantReconciler) turn(seen observation, decision plan.Decision) time.Du
 		if seen.link == nil || seen.layout == nil {
 			return 0
 		}
-		if n := len(seen.missingScopes(r.recent.of(seen.grant).unsaved)); n > 0 {
-			return seen.link.budget.Take(budget.Apply, id, n, now)
+		if _, missing := seen.pick(r.recent.of(seen.grant).unsaved); len(missing) > 0 {
+			return seen.link.budget.Take(budget.Apply, id, len(missing), now)
 		}
 	case plan.Revoke, plan.Release:
 		if n := min(len(decision.Revoke), revokeBurst); n > 0 && seen.revoker != nil {

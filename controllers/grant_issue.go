@@ -25,12 +25,12 @@ func (r *GrantReconciler) issue(ctx context.Context, seen observation, out outco
 		return out
 	}
 	unsaved := r.recent.of(seen.grant).unsaved
-	missing := seen.missingScopes(unsaved)
+	_, missing := seen.pick(unsaved)
 	if err := r.applyFor(ctx, seen, missing); err != nil {
 		out.problem = seen.serviceProblem(err)
 		return out
 	}
-	fresh := seen.pick(r.recent.of(seen.grant).unsaved)
+	fresh, _ := seen.pick(r.recent.of(seen.grant).unsaved)
 	record := seen.supersede(fresh, unsaved)
 	facts := credsecret.Facts{Revision: seen.secret.facts.Revision + 1, Reissue: seen.input.Reissue}
 	return r.save(ctx, seen, out, record, facts, issueEvent(out.decision.Reason))
@@ -62,32 +62,18 @@ func (r *GrantReconciler) applyFor(ctx context.Context, seen observation, scopes
 	return nil
 }
 
-// pick returns, for each wanted scope, the token that came back from the service and is in no Secret yet.
-func (seen observation) pick(unsaved []unsavedToken) []credsecret.Issued {
-	var picked []credsecret.Issued
+// pick returns, for each wanted scope, the token that came back from the service and is in no Secret yet, and the scopes
+// that have none.
+func (seen observation) pick(unsaved []unsavedToken) (picked []credsecret.Issued, missing []token.Scope) {
 	for _, scope := range seen.spec.Scopes {
-		for _, t := range unsaved {
-			if seen.fits(t, scope) {
-				picked = append(picked, t.Issued)
-				break
-			}
-		}
-	}
-	return picked
-}
-
-func (seen observation) missingScopes(unsaved []unsavedToken) []token.Scope {
-	var missing []token.Scope
-	for _, scope := range seen.spec.Scopes {
-		found := false
-		for _, t := range unsaved {
-			found = found || seen.fits(t, scope)
-		}
-		if !found {
+		i := slices.IndexFunc(unsaved, func(t unsavedToken) bool { return seen.fits(t, scope) })
+		if i < 0 {
 			missing = append(missing, scope)
+			continue
 		}
+		picked = append(picked, unsaved[i].Issued)
 	}
-	return missing
+	return picked, missing
 }
 
 // fits reports whether a token that is in no Secret yet can still serve a scope: same client, same key, and more than
@@ -122,7 +108,7 @@ func (seen observation) supersede(fresh []credsecret.Issued, unsaved []unsavedTo
 	}
 	for _, r := range old {
 		exceeds := r.Client != seen.input.Client || plan.Exceeds(r.Scope, seen.input.Wanted)
-		r.RevokeAt = plan.RevokeAt(r.RevokeAt, exceeds, now, seen.input.Overlap)
+		r.RevokeAt = plan.RevokeAt(r.RevokeAt, exceeds, now, seen.spec.Overlap)
 		if !issuedBy(r.Client, seen.layout.InstanceID) {
 			r.RevokeAt = time.Time{} // over no link that the grant has; it is left to expire
 		}

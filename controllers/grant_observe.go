@@ -135,8 +135,8 @@ func (seen observation) planInput(now, lastApplied time.Time) plan.Input {
 		Deleting: !grant.DeletionTimestamp.IsZero(), Abandon: grant.Spec.DeletionPolicy == v1alpha1.DeletionPolicyAbandon,
 		Denied: len(seen.violations) > 0, Suspended: ptr.Deref(grant.Spec.Suspend, false),
 		Wanted: seen.spec.Scopes, Reissue: reissueMark(grant),
-		Validity: seen.spec.Validity, RenewBefore: seen.spec.RenewBefore, Overlap: seen.spec.Overlap,
-		Client: facts.Client, KeyID: facts.KeyID, Rendering: facts.Rendering, // unless the layout is known
+		RenewBefore: seen.spec.RenewBefore,
+		Client:      facts.Client, KeyID: facts.KeyID, Rendering: facts.Rendering, // unless the layout is known
 		Secret: seen.secret.planState(), Held: seen.secret.held(), LastApplied: lastApplied,
 	}
 	if seen.layout != nil {

@@ -18,7 +18,7 @@ func FuzzDecide(f *testing.F) {
 	f.Add(uint64(0b1111_0000_1111), int64(600), int64(10), int64(-600), "b")
 	f.Add(uint64(1<<63), int64(2_592_000), int64(1), int64(2_592_000), "c")
 	f.Fuzz(func(t *testing.T, facts uint64, validity, renewBefore, age int64, seed string) {
-		in := situation(facts, validity, renewBefore, age, seed)
+		in, life, overlap := situation(facts, validity, renewBefore, age, seed)
 		for steps := 0; ; steps++ {
 			decision := plan.Decide(in)
 			if diff := cmp.Diff(decision, plan.Decide(in)); diff != "" {
@@ -31,7 +31,7 @@ func FuzzDecide(f *testing.F) {
 			if steps > 4 {
 				t.Fatalf("no end: %+v after %d steps", decision, steps)
 			}
-			in = carryOut(in, decision)
+			in = carryOut(in, decision, life, overlap)
 		}
 	})
 }
@@ -58,14 +58,14 @@ func hold(t *testing.T, in plan.Input, d plan.Decision) {
 }
 
 // carryOut is what a controller does about a decision, without its faults.
-func carryOut(in plan.Input, d plan.Decision) plan.Input {
+func carryOut(in plan.Input, d plan.Decision, life, overlap time.Duration) plan.Input {
 	switch d.Verb {
 	case plan.Apply:
 		var old []plan.Retired
 		for _, h := range in.Held.Tokens {
 			exceeds := in.Held.ScopeID != token.ScopeID(in.Wanted)
 			old = append(old, plan.Retired{
-				Fingerprint: h.Fingerprint, Expires: h.Expires, RevokeAt: plan.RevokeAt(time.Time{}, exceeds, in.Now, in.Overlap),
+				Fingerprint: h.Fingerprint, Expires: h.Expires, RevokeAt: plan.RevokeAt(time.Time{}, exceeds, in.Now, overlap),
 			})
 		}
 		in.Secret, in.LastApplied, in.NotBefore = plan.SecretOurs, in.Now, time.Time{}
@@ -74,7 +74,7 @@ func carryOut(in plan.Input, d plan.Decision) plan.Input {
 			Issued: in.Now, Retired: append(old, in.Held.Retired...),
 		}
 		for range in.Wanted {
-			in.Held.Tokens = append(in.Held.Tokens, plan.HeldToken{Fingerprint: "new", Expires: in.Now.Add(in.Validity)})
+			in.Held.Tokens = append(in.Held.Tokens, plan.HeldToken{Fingerprint: "new", Expires: in.Now.Add(life)})
 		}
 	case plan.Rewrite:
 		in.Held.Rendering, in.Held.Touched = in.Rendering, false
@@ -87,13 +87,12 @@ func carryOut(in plan.Input, d plan.Decision) plan.Input {
 	return in
 }
 
-// situation makes an input out of any numbers; validity and renewBefore stay within what the API accepts.
-func situation(facts uint64, validity, renewBefore, age int64, seed string) plan.Input {
-	life := time.Duration(120+abs(validity)%(720*3600-119)) * time.Second
-	in := current(func(in *plan.Input) {
-		in.Seed, in.Validity = seed, life
+// situation makes an input out of any numbers, and how long its tokens last and overlap; validity and renewBefore stay within what the API accepts.
+func situation(facts uint64, validity, renewBefore, age int64, seed string) (in plan.Input, life, overlap time.Duration) {
+	life = time.Duration(120+abs(validity)%(720*3600-119)) * time.Second
+	in = current(func(in *plan.Input) {
+		in.Seed = seed
 		in.RenewBefore = min(time.Duration(10+abs(renewBefore)%(720*3600))*time.Second, life*8/10)
-		in.Overlap = time.Duration(facts>>56%4) * time.Minute
 		in.Held.Issued = now.Add(-time.Duration(age%(1440*3600))*time.Second - time.Duration(facts%1_000_000))
 		for i := range in.Held.Tokens {
 			in.Held.Tokens[i].Expires = in.Held.Issued.Add(life)
@@ -118,5 +117,5 @@ func situation(facts uint64, validity, renewBefore, age int64, seed string) plan
 		unreadable(&in)
 	default:
 	}
-	return in
+	return in, life, time.Duration(facts>>56%4) * time.Minute
 }

@@ -44,9 +44,7 @@ type Input struct {
 	KeyID       string // the AccessKey id that clients present; empty while it is not known
 	Reissue     string // the value that asks for new tokens once; empty asks for nothing
 	Rendering   string // identifies how the Secret should look, tokens apart
-	Validity    time.Duration
 	RenewBefore time.Duration
-	Overlap     time.Duration
 
 	Secret      SecretState
 	Held        Held

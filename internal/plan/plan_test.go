@@ -35,8 +35,8 @@ func current(mods ...func(*plan.Input)) plan.Input {
 	wanted := []token.Scope{scope(token.Publish, "a"), scope(token.Subscribe, "b")}
 	in := plan.Input{
 		Now: now, Seed: "uid", Wanted: wanted, Client: "client", KeyID: "key", Reissue: "1", Rendering: "look",
-		Validity: 24 * time.Hour, RenewBefore: 8 * time.Hour, Overlap: 5 * time.Minute,
-		Secret: plan.SecretOurs,
+		RenewBefore: 8 * time.Hour,
+		Secret:      plan.SecretOurs,
 		Held: plan.Held{
 			ScopeID: token.ScopeID(wanted), Client: "client", KeyID: "key", Reissue: "1", Rendering: "look", Issued: now.Add(-time.Hour),
 			Tokens: []plan.HeldToken{{Fingerprint: "w", Expires: now.Add(23 * time.Hour)}, {Fingerprint: "r", Expires: now.Add(23 * time.Hour)}},
