@@ -10,6 +10,18 @@ const (
 	AuthorizedCondition = "Authorized"
 	// RenewedCondition is False while new tokens cannot be had although they are due. The old ones work until they expire.
 	RenewedCondition = "Renewed"
+	// HeldCondition is True while the hold annotation keeps the client cut off. It is absent otherwise.
+	HeldCondition = "Held"
+	// ShortValidityCondition is True while tokens are renewed so late that mounted files may not catch up before they end.
+	// Raise spec.validity or spec.renewBefore. It is absent otherwise.
+	ShortValidityCondition = "ShortValidity"
+	// MassRevocationHeldCondition is True while a change of rules or labels would take access from so many grants that the
+	// operator asks before it revokes anything. Undo the change, or confirm it as the message says. It is absent otherwise.
+	MassRevocationHeldCondition = "MassRevocationHeld"
+	// TokensInvalidCondition is True while the service calls nearly every token that is checked invalid, so that reissuing
+	// them is more likely wrong than right. Look at the instance in the console, or confirm as the message says. It is
+	// absent otherwise.
+	TokensInvalidCondition = "TokensInvalid"
 	// ReconcilingCondition is True while the spec is not met yet and the operator is at it or waits for something. It is
 	// absent otherwise, as kstatus wants.
 	ReconcilingCondition = "Reconciling"
@@ -46,6 +58,10 @@ const (
 	ReasonValidityTooLong = "ValidityTooLong"
 	// ReasonRefused says that the service refused the request as it is; change what the message names.
 	ReasonRefused = "Refused"
+	// ReasonHeld says that the hold annotation keeps the client cut off; remove the annotation to let it back.
+	ReasonHeld = "Held"
+	// ReasonShortValidity says that renewals come too late for mounted files; raise spec.validity or spec.renewBefore.
+	ReasonShortValidity = "ShortValidity"
 	// ReasonSuspended says that spec.suspend keeps the operator from applying for tokens.
 	ReasonSuspended = "Suspended"
 )
@@ -65,6 +81,11 @@ const (
 	ReasonSecretUnwritable = "SecretUnwritable"
 	// ReasonExpired says that the tokens ended before they could be renewed.
 	ReasonExpired = "Expired"
+	// ReasonRevocationBacklog says that so many of the grant's tokens wait to be revoked that no more are issued.
+	ReasonRevocationBacklog = "RevocationBacklog"
+	// ReasonMassRevocationHeld says that the change which denies this grant would take access from many others too; the
+	// platform team confirms or undoes it at the MqttInstance. The tokens are kept until then, and not renewed.
+	ReasonMassRevocationHeld = "MassRevocationHeld"
 	// ReasonProgressing says that the operator is at it.
 	ReasonProgressing = "Progressing"
 	// ReasonRevoking says that the grant is being deleted and its tokens are being revoked.
@@ -83,6 +104,13 @@ const (
 	ReasonEndpointNotAllowed = "EndpointNotAllowed"
 	// ReasonUnreachable says that the endpoint could not be reached.
 	ReasonUnreachable = "Unreachable"
+	// ReasonClockSkew says that the manager's clock is too far off the service's for signatures to be taken; set the node's
+	// clock.
+	ReasonClockSkew = "ClockSkew"
+	// ReasonTokensInvalid says that the service calls nearly every token that is checked invalid.
+	ReasonTokensInvalid = "TokensInvalid"
+	// ReasonDeleting says that the MqttInstance is being deleted and waits for revocations over it.
+	ReasonDeleting = "Deleting"
 )
 
 // Event reasons. Each is spoken once per transition.
@@ -99,6 +127,14 @@ const (
 	EventRepaired = "Repaired"
 	// EventRevoked tells that superseded tokens, or those of a deleted grant, were revoked.
 	EventRevoked = "Revoked"
+	// EventWithdrawn tells that the tokens were taken out of the Secret and are being revoked: held, or denied.
+	EventWithdrawn = "Withdrawn"
+	// EventHandedOver tells that a deletion did not wait for the service any longer: the ledger revokes what is left.
+	EventHandedOver = "HandedOver"
+	// EventAdopted tells that the Secret of another grant was taken over.
+	EventAdopted = "Adopted"
+	// EventTokenInvalid tells that the service called a token invalid that should be good: somebody else revoked it.
+	EventTokenInvalid = "TokenInvalid"
 	// EventRecovered tells that an instance works again.
 	EventRecovered = "Recovered"
 )

@@ -2,6 +2,22 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+// Annotations that people put on an instance.
+const (
+	// ConfirmRevocationAnnotation lets a change of this instance's rules take access from many grants at once. Its value is
+	// the instance's generation that is meant.
+	ConfirmRevocationAnnotation = GroupName + "/confirm-revocation"
+	// ConfirmReissueAnnotation lets the operator reissue although every token it checked was called invalid. Its value is
+	// the instance's generation that is meant.
+	ConfirmReissueAnnotation = GroupName + "/confirm-reissue"
+	// CompromisedKeyAnnotation names an AccessKey id that must not be trusted any more: tokens that were issued for it are
+	// revoked once they are replaced.
+	CompromisedKeyAnnotation = GroupName + "/compromised-key"
+)
+
+// InstanceFinalizer keeps a deleted instance, for a bounded time, while grants or the ledger revoke over it.
+const InstanceFinalizer = GroupName + "/in-use"
+
 // Network selects the form of the endpoint.
 //
 // +kubebuilder:validation:Enum=Public;VPC
@@ -317,11 +333,29 @@ type GrantCounts struct {
 	Ready *int32 `json:"ready,omitempty"`
 }
 
+// ExpiringGrants counts grants by when they would lose access if no token could be had from now on.
+type ExpiringGrants struct {
+	// within1h counts grants whose tokens end within an hour.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Within1h *int32 `json:"within1h,omitempty"`
+
+	// within6h counts grants whose tokens end within six hours.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Within6h *int32 `json:"within6h,omitempty"`
+
+	// within24h counts grants whose tokens end within a day.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Within24h *int32 `json:"within24h,omitempty"`
+}
+
 // MqttInstanceStatus reports what the operator found.
 //
 // +kubebuilder:validation:MinProperties=1
 type MqttInstanceStatus struct {
-	// conditions that hold: Ready, Reconciling, Stalled.
+	// conditions that hold: Ready, MassRevocationHeld, TokensInvalid, Reconciling, Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -343,6 +377,31 @@ type MqttInstanceStatus struct {
 	// grants counts the grants that name this instance; at most 10 s behind.
 	// +optional
 	Grants GrantCounts `json:"grants,omitzero"`
+
+	// survivesUntil is when the first of those grants loses access if no token can be had from now on; at most a minute
+	// behind.
+	// +optional
+	SurvivesUntil *metav1.Time `json:"survivesUntil,omitempty"`
+
+	// expiring counts the grants that lose access soon if no token can be had from now on; at most a minute behind.
+	// +optional
+	Expiring ExpiringGrants `json:"expiring,omitzero"`
+
+	// pendingRevocations counts tokens of this instance that the ledger still has to revoke.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	PendingRevocations int32 `json:"pendingRevocations,omitempty"`
+
+	// accountID identifies the account whose call budget this instance shares: instances with the same one take turns.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	AccountID string `json:"accountID,omitempty"`
+
+	// clockSkewSeconds is how far the service's clock is ahead of the manager's, in seconds; negative if it is behind,
+	// absent below 2 s. Decisions about expiry follow the service's clock.
+	// +optional
+	ClockSkewSeconds int32 `json:"clockSkewSeconds,omitempty"`
 }
 
 // MqttInstance declares one ApsaraMQ for MQTT instance: where it is, which credential speaks for it, who may have what.
@@ -354,6 +413,7 @@ type MqttInstanceStatus struct {
 // +kubebuilder:printcolumn:name="Instance ID",type=string,JSONPath=`.spec.instanceID`
 // +kubebuilder:printcolumn:name="Region",type=string,JSONPath=`.spec.regionID`
 // +kubebuilder:printcolumn:name="Grants",type=integer,JSONPath=`.status.grants.total`
+// +kubebuilder:printcolumn:name="Survives",type=string,JSONPath=`.status.survivesUntil`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Key",type=string,priority=1,JSONPath=`.status.accessKeyID`

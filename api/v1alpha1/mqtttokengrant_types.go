@@ -6,9 +6,20 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 const (
 	// ReissueAnnotation asks for new tokens now: each new value is acted on once.
 	ReissueAnnotation = GroupName + "/reissue"
+	// ReissuePolicyAnnotation says what a reissue does with the tokens before it: ReissuePolicyRevoke, or nothing.
+	ReissuePolicyAnnotation = GroupName + "/reissue-policy"
+	// HoldAnnotation cuts the client off for as long as it is there: every token is revoked, none is issued. Its value is
+	// the reason, for people.
+	HoldAnnotation = GroupName + "/hold"
+	// TakeOverAnnotation names another grant of the namespace, whose Secret this one adopts with the tokens in it.
+	TakeOverAnnotation = GroupName + "/take-over"
 )
 
-// GrantFinalizer keeps a deleted grant until its tokens are revoked.
+// ReissuePolicyRevoke has a reissue revoke the tokens before it at once, instead of leaving them to expire.
+const ReissuePolicyRevoke = "Revoke"
+
+// GrantFinalizer keeps a deleted grant until its tokens are revoked or in the ledger. Its Secret carries it too: the
+// tokens in it must not go before somebody else knows them.
 const GrantFinalizer = GroupName + "/revoke"
 
 // Action is what a client may do with a topic.
@@ -278,7 +289,7 @@ type Failure struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type MqttTokenGrantStatus struct {
-	// conditions that hold: Ready, Authorized, Renewed, Reconciling, Stalled.
+	// conditions that hold: Ready, Authorized, Renewed, Held, ShortValidity, Reconciling, Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -337,7 +348,7 @@ type MqttTokenGrantStatus struct {
 	// +optional
 	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
 
-	// pendingRevocations counts superseded tokens that are still to be revoked.
+	// pendingRevocations counts the grant's tokens that the ledger still has to revoke.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	PendingRevocations int32 `json:"pendingRevocations,omitempty"`
