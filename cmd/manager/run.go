@@ -93,6 +93,7 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *f
 	grants := &controllers.GrantReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"), ClusterID: cluster,
+		RevocationDeadline: o.revocationDeadline, VerifyInterval: o.verifyInterval,
 	}
 	if err := grants.SetupWithManager(ctx, mgr, o.workers); err != nil {
 		return fmt.Errorf("adding the grant controller: %w", err)
