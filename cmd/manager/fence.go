@@ -19,10 +19,7 @@ const (
 	retryPeriod   = 2 * time.Second
 )
 
-const (
-	codeLeaseLost = "LeaseLost"
-	hintLeaseLost = "this manager has not renewed its lease in time and leaves the work to the one that holds it"
-)
+const hintLeaseLost = "this manager has not renewed its lease in time and leaves the work to the one that holds it"
 
 // The operations, as token.Error names them.
 const (
@@ -142,7 +139,7 @@ func (s *fencedService) Revoke(ctx context.Context, value token.Value) error {
 // lost is the fault of a call that is not made.
 func (s *fencedService) lost(operation string) error {
 	if err := s.fence.Holds(s.now()); err != nil {
-		return &token.Error{Kind: token.KindUnavailable, Op: operation, Code: codeLeaseLost, Hint: hintLeaseLost, Err: err}
+		return &token.Error{Kind: token.KindUnavailable, Op: operation, Code: token.CodeLeaseLost, Hint: hintLeaseLost, Err: err}
 	}
 	return nil
 }
