@@ -34,6 +34,10 @@ type GrantReconciler struct {
 	Events      events.EventRecorder
 	// ClusterID tells this cluster's Secrets from those that a backup brought from another one.
 	ClusterID string
+	// RevocationDeadline is how long a deletion waits for the service to revoke; then the ledger takes over what is left.
+	RevocationDeadline time.Duration
+	// VerifyInterval is how often the service is asked whether each token is still valid; zero: never.
+	VerifyInterval time.Duration
 
 	recent *recent
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -17,14 +18,33 @@ type options struct {
 	namespace        string
 	workers          int
 	allowedEndpoints []string
-	verbose          bool
+	// revocationDeadline is how long a deletion waits for the service.
+	revocationDeadline time.Duration
+	// verifyInterval is how often each token is checked; zero: never.
+	verifyInterval time.Duration
+	verbose        bool
 }
 
 // defaultWorkers suits two cores: a pass that changes something mostly waits for the network.
 const defaultWorkers = 8
 
+const (
+	// defaultRevocationDeadline lets an outage of minutes pass, and keeps nobody at `kubectl delete` for longer.
+	defaultRevocationDeadline = 2 * time.Minute
+	// minRevocationDeadline leaves time for a first call and one more.
+	minRevocationDeadline = 10 * time.Second
+	maxRevocationDeadline = time.Hour
+	// defaultVerifyInterval costs one call a day and token.
+	defaultVerifyInterval = 24 * time.Hour
+	// minVerifyInterval keeps the checks of 10 000 tokens below a fifth of the account's quota of 100 calls per second.
+	minVerifyInterval = 10 * time.Minute
+)
+
 func defaults() options {
-	return options{metricsAddress: ":8080", probeAddress: ":8081", namespace: "mqtt-token-system", workers: defaultWorkers}
+	return options{
+		metricsAddress: ":8080", probeAddress: ":8081", namespace: "mqtt-token-system", workers: defaultWorkers,
+		revocationDeadline: defaultRevocationDeadline, verifyInterval: defaultVerifyInterval,
+	}
 }
 
 func (o *options) addFlags(flags *pflag.FlagSet) {
@@ -34,6 +54,8 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "the manager's own namespace: where its lease is")
 	flags.IntVar(&o.workers, "workers", o.workers, "how many grants are worked on at the same time, 1 to 64")
 	flags.StringSliceVar(&o.allowedEndpoints, "allowed-endpoints", nil, "host:port of OpenAPI endpoints, beside the service's own, that an MqttInstance may name (and give a caBundle for)")
+	flags.DurationVar(&o.revocationDeadline, "revocation-deadline", o.revocationDeadline, "how long the deletion of a grant waits for the service to revoke its tokens before the ledger takes over what is left, 10s to 1h")
+	flags.DurationVar(&o.verifyInterval, "verify-interval", o.verifyInterval, "how often the service is asked whether each token is still valid, at least 10m; 0 never asks")
 	flags.BoolVar(&o.verbose, "verbose", o.verbose, "log each pass, in a form for people")
 }
 
@@ -55,6 +77,12 @@ func (o *options) validate() error {
 		if endpoint == "" || strings.ContainsAny(endpoint, "/ ") {
 			faults = append(faults, fmt.Errorf("--allowed-endpoints: %q is not a host with an optional port", endpoint))
 		}
+	}
+	if o.revocationDeadline < minRevocationDeadline || o.revocationDeadline > maxRevocationDeadline {
+		faults = append(faults, fmt.Errorf("--revocation-deadline: %s is not between %s and %s", o.revocationDeadline, minRevocationDeadline, maxRevocationDeadline))
+	}
+	if o.verifyInterval != 0 && o.verifyInterval < minVerifyInterval {
+		faults = append(faults, fmt.Errorf("--verify-interval: %s is neither 0 nor at least %s", o.verifyInterval, minVerifyInterval))
 	}
 	return errors.Join(faults...)
 }

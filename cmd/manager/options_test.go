@@ -3,6 +3,9 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
 )
 
 func TestValidate(t *testing.T) {
@@ -19,6 +22,16 @@ func TestValidate(t *testing.T) {
 		"an endpoint is a host and not a URL":   {change: func(o *options) { o.allowedEndpoints = []string{"https://x"} }, want: "--allowed-endpoints"},
 		"an endpoint may have a port":           {change: func(o *options) { o.allowedEndpoints = []string{"localhost:8443"} }},
 		"an empty endpoint would allow nothing": {change: func(o *options) { o.allowedEndpoints = []string{""} }, want: "--allowed-endpoints"},
+		"a deletion may wait ten seconds":       {change: func(o *options) { o.revocationDeadline = 10 * time.Second }},
+		"a deletion needs time for a call":      {change: func(o *options) { o.revocationDeadline = 9 * time.Second }, want: "--revocation-deadline"},
+		"a deletion may wait an hour":           {change: func(o *options) { o.revocationDeadline = time.Hour }},
+		"a deletion does not wait for ever":     {change: func(o *options) { o.revocationDeadline = time.Hour + 1 }, want: "--revocation-deadline"},
+		"a deletion that never waits":           {change: func(o *options) { o.revocationDeadline = 0 }, want: "--revocation-deadline"},
+		"tokens need not be checked":            {change: func(o *options) { o.verifyInterval = 0 }},
+		"tokens may be checked often":           {change: func(o *options) { o.verifyInterval = 10 * time.Minute }},
+		"tokens may be checked rarely":          {change: func(o *options) { o.verifyInterval = 8760 * time.Hour }},
+		"tokens are not checked all the time":   {change: func(o *options) { o.verifyInterval = time.Minute }, want: "--verify-interval"},
+		"an interval has a direction":           {change: func(o *options) { o.verifyInterval = -time.Hour }, want: "--verify-interval"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			o := defaults()
@@ -40,5 +53,26 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 	err := o.validate()
 	if err == nil || !strings.Contains(err.Error(), "--workers") || !strings.Contains(err.Error(), "--namespace") {
 		t.Errorf("got %v, want both faults", err)
+	}
+}
+
+func TestTheFlagsForTime(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		arguments          []string
+		revocation, verify time.Duration
+	}{
+		"the defaults": {nil, 2 * time.Minute, 24 * time.Hour},
+		"both given":   {[]string{"--revocation-deadline=45s", "--verify-interval=0"}, 45 * time.Second, 0},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			o, flags := defaults(), pflag.NewFlagSet("manager", pflag.ContinueOnError)
+			o.addFlags(flags)
+			if err := flags.Parse(tc.arguments); err != nil {
+				t.Fatal(err)
+			}
+			if o.revocationDeadline != tc.revocation || o.verifyInterval != tc.verify {
+				t.Errorf("got %s and %s", o.revocationDeadline, o.verifyInterval)
+			}
+		})
 	}
 }

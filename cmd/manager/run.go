@@ -25,9 +25,6 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/metrics"
 )
 
-// leaseName names the lease that the managers of one installation share.
-const leaseName = "mqtt-token-operator"
-
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=mqtt-token-system,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",namespace=mqtt-token-system,resources=events,verbs=create;patch
 
@@ -36,17 +33,18 @@ func run(ctx context.Context, o options) error {
 	// The HTTP transport prints what a confused peer sends to the standard logger, which could be a token.
 	log.SetOutput(io.Discard)
 	ctrl.SetLogger(zap.New(zap.UseDevMode(o.verbose)))
-	mgr, err := newManager(o)
+	leading := newFence(o.leaderElect)
+	mgr, err := newManager(o, leading)
 	if err != nil {
 		return err
 	}
-	if err := addControllers(ctx, mgr, o); err != nil {
+	if err := addControllers(ctx, mgr, o, leading); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
 }
 
-func newManager(o options) (ctrl.Manager, error) {
+func newManager(o options, leading *fence) (ctrl.Manager, error) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return nil, fmt.Errorf("finding the API server: %w", err)
@@ -58,23 +56,30 @@ func newManager(o options) (ctrl.Manager, error) {
 			return nil, fmt.Errorf("registering kinds: %w", err)
 		}
 	}
+	lock, lockEvents, err := newLock(config, o.namespace, leading, clock.RealClock{}.Now)
+	if err != nil {
+		return nil, err
+	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: kinds, Cache: controllers.CacheOptions(),
 		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress: o.probeAddress,
 		LeaderElection:         o.leaderElect, LeaderElectionID: leaseName, LeaderElectionNamespace: o.namespace,
+		LeaderElectionResourceLockInterface: lock,
+		LeaseDuration:                       new(leaseDuration), RenewDeadline: new(renewDeadline), RetryPeriod: new(retryPeriod),
 		LeaderElectionReleaseOnCancel: true, // nothing runs after Start has returned
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making the manager: %w", err)
 	}
+	lockEvents.recordBy(mgr, lock)
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return nil, err
 	}
 	return mgr, mgr.AddReadyzCheck("ping", healthz.Ping)
 }
 
-func addControllers(ctx context.Context, mgr ctrl.Manager, o options) error {
+func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *fence) error {
 	cluster, err := clusterID(ctx, mgr.GetAPIReader())
 	if err != nil {
 		return err
@@ -88,17 +93,18 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options) error {
 	grants := &controllers.GrantReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"), ClusterID: cluster,
+		RevocationDeadline: o.revocationDeadline, VerifyInterval: o.verifyInterval,
 	}
 	if err := grants.SetupWithManager(ctx, mgr, o.workers); err != nil {
 		return fmt.Errorf("adding the grant controller: %w", err)
 	}
+	dial := aliyun.NewDialer(aliyun.Options{
+		UserAgent: "mqtt-token-operator", Calls: metrics.New(ctrlmetrics.Registry), Now: wall.Now,
+	})
 	instances := &controllers.InstanceReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"),
-		Dial: aliyun.NewDialer(aliyun.Options{
-			UserAgent: "mqtt-token-operator", Calls: metrics.New(ctrlmetrics.Registry), Now: wall.Now,
-		}),
-		Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
+		Dial:   fenced(dial, leading, wall.Now), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
 	}
 	if err := instances.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the instance controller: %w", err)

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
@@ -43,7 +45,7 @@ type Options struct {
 	CallTimeout time.Duration
 	// Calls learns of every call; nil means nobody does.
 	Calls CallObserver
-	// Now is the clock that calls are timed with; needed only together with Calls.
+	// Now is the clock that calls and the service's own clock are measured with; nil means the real one.
 	Now func() time.Time
 }
 
@@ -54,6 +56,9 @@ type Options struct {
 func NewDialer(options Options) token.Dialer {
 	if options.CallTimeout == 0 {
 		options.CallTimeout = defaultCallTimeout
+	}
+	if options.Now == nil {
+		options.Now = clock.RealClock{}.Now
 	}
 	pools := newTransportPools()
 	return func(connection token.Connection) (token.Service, error) {

@@ -42,6 +42,8 @@ func TestClientConforms(t *testing.T) {
 			tokentest.Run(t, func(t *testing.T) tokentest.Subject {
 				t.Helper()
 				issuer, connection := simulate(t, switches)
+				dates := &tokentest.Dates{}
+				connection.OnDate = dates.Note
 				return tokentest.Subject{
 					Service: open(t, connection, aliyun.Options{}),
 					Now:     issuer.Now,
@@ -51,6 +53,7 @@ func TestClientConforms(t *testing.T) {
 						}
 					},
 					Unknown: token.NewValue("bmV2ZXItaXNzdWVk"),
+					Dates:   dates,
 				}
 			})
 		})

@@ -98,16 +98,17 @@ func (s *service) send(ctx context.Context, c *call) (answer, error) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, s.options.CallTimeout)
 	defer cancel()
-	traced, connected := traceConnection(bounded)
+	traced, sent := s.traceSending(bounded)
 	request, err := s.sign(traced, c)
 	if err != nil {
 		return answer{}, err
 	}
 	response, err := s.transport.RoundTrip(request)
 	if err != nil {
-		return answer{}, c.transportFault(ctx, bounded, err, connected.Load())
+		return answer{}, c.transportFault(ctx, bounded, err, sent.Load() != nil)
 	}
 	defer response.Body.Close()
+	s.tellDate(response.Header, sent.Load())
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	// A peer that sees us hang up can still end its answer properly: a whole body after the end of the call may be half
 	// an answer.
@@ -117,12 +118,22 @@ func (s *service) send(ctx context.Context, c *call) (answer, error) {
 	return readAnswer(c, response, body)
 }
 
-// traceConnection tells a call that never had a connection (nothing was sent, so it took no effect) from one that lost
-// it: the errors of the transport do not.
-func traceConnection(ctx context.Context) (context.Context, *atomic.Bool) {
-	connected := new(atomic.Bool)
+// traceSending notes when the call got its connection, which is right before it is sent. Nil tells a call that never had
+// one (nothing was sent, so it took no effect) from one that lost it: the errors of the transport do not.
+func (s *service) traceSending(ctx context.Context) (context.Context, *atomic.Pointer[time.Time]) {
+	sent := new(atomic.Pointer[time.Time])
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { connected.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
-	}), connected
+		GetConn: func(string) { sent.Store(nil) },
+		GotConn: func(httptrace.GotConnInfo) { sent.Store(new(s.options.Now())) },
+	}), sent
+}
+
+// tellDate passes on the time that the service put on an answer. A header that is missing or unreadable says nothing.
+func (s *service) tellDate(header http.Header, sent *time.Time) {
+	if s.connection.OnDate == nil || sent == nil {
+		return
+	}
+	if served, err := http.ParseTime(header.Get("Date")); err == nil {
+		s.connection.OnDate(served, *sent, s.options.Now())
+	}
 }

@@ -50,6 +50,10 @@ func importTable() map[string]rule {
 			ours:  []string{"internal/topic"},
 			never: []string{"encoding/json", "log", "net", "os"},
 		},
+		"internal/skew": {
+			why:   "how far the service's clock is from ours; told the times, never asks for one",
+			never: []string{"context", "crypto/rand", "log", "math/rand", "net", "os"},
+		},
 		"internal/token/tokenfake": {why: "scripted fake", ours: []string{"internal/token", "internal/topic"}, third: []string{clock}},
 		"internal/token/tokentest": {
 			why: "what every implementation must pass", ours: []string{"internal/token", "internal/topic"},
@@ -105,7 +109,7 @@ func importTable() map[string]rule {
 			why: "the only code that talks to the API server",
 			ours: []string{
 				"api/v1alpha1", "internal/desired", "internal/plan", "internal/policy", "internal/token", "internal/topic",
-				"internal/credsecret", "internal/metrics", "internal/budget",
+				"internal/credsecret", "internal/metrics", "internal/budget", "internal/skew",
 			},
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/utils", logger, "sigs.k8s.io/structured-merge-diff"},
 			never: []string{"net/http"},

@@ -8,10 +8,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics counts and times the calls to the token service.
+// Metrics counts and times the calls to the token service, and tells how its clock differs from ours.
 type Metrics struct {
 	calls     *prometheus.CounterVec
 	durations *prometheus.HistogramVec
+	skew      prometheus.Gauge
 }
 
 // New registers the metrics. It panics when the registerer already has them: that is a mistake in the wiring.
@@ -27,8 +28,12 @@ func New(registerer prometheus.Registerer) *Metrics {
 			// From a quick answer inside one region to the default bound of a call.
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
 		}, []string{"operation"}),
+		skew: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mqtttoken_service_clock_skew_seconds",
+			Help: "How far the clock of the token service is ahead of ours, negative if it is behind, as last estimated.",
+		}),
 	}
-	registerer.MustRegister(m.calls, m.durations)
+	registerer.MustRegister(m.calls, m.durations, m.skew)
 	return m
 }
 
@@ -37,3 +42,6 @@ func (m *Metrics) ObserveCall(operation, outcome string, took time.Duration) {
 	m.calls.WithLabelValues(operation, outcome).Inc()
 	m.durations.WithLabelValues(operation).Observe(took.Seconds())
 }
+
+// SetServiceClockSkew reports how far the service's clock is ahead of ours; negative if it is behind.
+func (m *Metrics) SetServiceClockSkew(ahead time.Duration) { m.skew.Set(ahead.Seconds()) }

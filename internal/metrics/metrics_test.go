@@ -40,6 +40,21 @@ mqtttoken_service_calls_total{operation="Apply",outcome="ok"} 1
 	}
 }
 
+func TestTheSkewIsTheLastOneSet(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	m := metrics.New(registry)
+	for ahead, want := range map[time.Duration]string{10 * time.Minute: "600", -1500 * time.Millisecond: "-1.5", 0: "0"} {
+		m.SetServiceClockSkew(ahead)
+		want = `
+# HELP mqtttoken_service_clock_skew_seconds How far the clock of the token service is ahead of ours, negative if it is behind, as last estimated.
+# TYPE mqtttoken_service_clock_skew_seconds gauge
+mqtttoken_service_clock_skew_seconds ` + want + "\n"
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "mqtttoken_service_clock_skew_seconds"); err != nil {
+			t.Errorf("%s ahead: %v", ahead, err)
+		}
+	}
+}
+
 func TestMetricsKeepTheRulesForNamesAndLabels(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	metrics.New(registry).ObserveCall("Query", "ok", time.Second)

@@ -40,6 +40,10 @@ func (k Kind) String() string {
 	}
 }
 
+// CodeLeaseLost is the code of a call that was not made, because this process does not lead any more: whoever leads makes
+// it. Its kind is KindUnavailable, but it is no failed attempt.
+const CodeLeaseLost = "LeaseLost"
+
 // Error is a fault of a token service. Its text holds no secret, whatever the service or the network said.
 type Error struct {
 	// Kind says what helps.

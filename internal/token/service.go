@@ -44,4 +44,8 @@ type Connection struct {
 	AccessKeySecret Value
 	// SecurityToken accompanies a temporary key; zero for a lasting one.
 	SecurityToken Value
+	// OnDate learns of the moment that the service put on each answer, whatever the answer was, and of our own clock
+	// right before the request went out and after the answer began. Calls that share a service may call it at the same
+	// time. Nil: nobody does.
+	OnDate func(served, sent, received time.Time)
 }

@@ -108,9 +108,22 @@ func (s *State) Advance(by time.Duration) error {
 
 // SetSkew puts the simulator's clock off from its callers' by an amount that may be negative.
 func (s *State) SetSkew(by time.Duration) {
-	if s.skew.Swap(int64(by)) != int64(by) {
+	if s.setSkew(by) {
 		s.notify()
 	}
+}
+
+// setSkew leaves each revocation as long ago as it was: after a jump back it would be still to come otherwise.
+func (s *State) setSkew(skew time.Duration) (moved bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change := skew - time.Duration(s.skew.Swap(int64(skew)))
+	for _, held := range s.tokens {
+		if !held.Revoked.IsZero() {
+			held.Revoked = held.Revoked.Add(change)
+		}
+	}
+	return change != 0
 }
 
 // Skew is what SetSkew put the clock off by.

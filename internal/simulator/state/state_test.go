@@ -178,6 +178,29 @@ func TestValidity(t *testing.T) {
 			},
 			wantAtBroker: state.Expired, wantChanges: 1,
 		},
+		"the service's clock jumps past the expiry and back": {
+			act: func(_ *testing.T, s *state.State, _ *testclock.FakePassiveClock, _ token.Value) {
+				s.SetSkew(2 * time.Hour)
+				s.SetSkew(-10 * time.Minute)
+			},
+			wantValid: true, wantAtBroker: state.Valid, wantChanges: 2,
+		},
+		"a jump back does not undo a revocation": {
+			act: func(_ *testing.T, s *state.State, _ *testclock.FakePassiveClock, text token.Value) {
+				s.SetSkew(10 * time.Minute)
+				s.RevokeByID(state.IDOf(text))
+				s.SetSkew(-10 * time.Minute)
+			},
+			wantAtBroker: state.Revoked, wantChanges: 3,
+		},
+		"a jump forward does not hurry the news of a revocation": {
+			modify: func(o *state.Options) { o.Switches.RevocationDelay = time.Second },
+			act: func(_ *testing.T, s *state.State, _ *testclock.FakePassiveClock, text token.Value) {
+				s.RevokeByID(state.IDOf(text))
+				s.SetSkew(10 * time.Minute)
+			},
+			wantAtBroker: state.Valid, wantChanges: 2,
+		},
 		"the owner revokes": {
 			act: func(t *testing.T, s *state.State, _ *testclock.FakePassiveClock, text token.Value) {
 				for range 2 {

@@ -361,6 +361,73 @@ func TestDateIsTheSimulatorsClock(t *testing.T) {
 	}
 }
 
+// What moves the clock that tokens end by moves the Date of every answer, and nothing else does.
+func TestDateFollowsTheClockThatTokensEndBy(t *testing.T) {
+	begin := time.Date(2031, 3, 5, 7, 11, 13, 0, time.UTC)
+	skewed := func(b *bench, skew time.Duration, calls ...wire.Fault) {
+		if err := b.handler.SetFaults(wire.Faults{ClockSkew: wire.Duration(skew), Calls: calls}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	advanced := func(b *bench, by time.Duration) {
+		if err := b.issuer.Advance(by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for sentence, tc := range map[string]struct {
+		act  func(*bench)
+		want time.Duration
+	}{
+		"left alone":               {act: func(*bench) {}},
+		"advanced":                 {act: func(b *bench) { advanced(b, 10*time.Minute) }, want: 10 * time.Minute},
+		"ahead":                    {act: func(b *bench) { skewed(b, 10*time.Minute) }, want: 10 * time.Minute},
+		"behind":                   {act: func(b *bench) { skewed(b, -10*time.Minute) }, want: -10 * time.Minute},
+		"advanced and behind":      {act: func(b *bench) { advanced(b, time.Hour); skewed(b, -10*time.Minute) }, want: 50 * time.Minute},
+		"ahead, then back":         {act: func(b *bench) { skewed(b, 10*time.Minute); skewed(b, 0) }},
+		"ahead, then behind":       {act: func(b *bench) { skewed(b, 10*time.Minute); skewed(b, -10*time.Minute) }, want: -10 * time.Minute},
+		"ahead, with an error":     {act: func(b *bench) { skewed(b, time.Hour, wire.Fault{Kind: wire.FaultError}) }, want: time.Hour},
+		"ahead, with garbage":      {act: func(b *bench) { skewed(b, time.Hour, wire.Fault{Kind: wire.FaultGarbage}) }, want: time.Hour},
+		"behind, with an oddity":   {act: func(b *bench) { skewed(b, -time.Hour, wire.Fault{Kind: wire.FaultOddError}) }, want: -time.Hour},
+		"behind, and breaking off": {act: func(b *bench) { skewed(b, -time.Hour, wire.Fault{Kind: wire.FaultReset}) }, want: -time.Hour},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			b := open(t, func(o *state.Options) { o.Clock = testclock.NewFakePassiveClock(begin) })
+			tc.act(b)
+			response, err := b.server.Client().Post(b.server.URL, "", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if got, want := response.Header.Get("Date"), begin.Add(tc.want).Format(http.TimeFormat); got != want || !b.issuer.Now().Equal(begin.Add(tc.want)) {
+				t.Errorf("says %s at %s, want %s", got, b.issuer.Now(), want)
+			}
+		})
+	}
+}
+
+// The SDK signs by the real clock. Only the skew can make that too old; a jump back makes it good again.
+func TestSignaturesAreJudgedByTheSkewAndNotByAdvance(t *testing.T) {
+	b := open(t)
+	call := func() string {
+		_, err := b.client(t, keyA()).ApplyToken(applyRequest(b))
+		return codeOf(err)
+	}
+	got := []string{}
+	for _, skew := range []time.Duration{0, 14 * time.Minute, 16 * time.Minute, -16 * time.Minute, -14 * time.Minute, 0} {
+		if err := b.handler.SetFaults(wire.Faults{ClockSkew: wire.Duration(skew)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.issuer.Advance(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, call())
+	}
+	want := []string{"", "", "400 InvalidTimeStamp.Expired", "400 InvalidTimeStamp.Expired", "", ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestLatencyHoldsTheAnswerBack(t *testing.T) {
 	issuer, err := state.New(state.Options{})
 	if err != nil {

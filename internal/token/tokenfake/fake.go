@@ -49,6 +49,7 @@ type Fake struct {
 	now func() time.Time
 
 	mu     sync.Mutex
+	skew   time.Duration
 	script map[Operation][]*token.Error
 	calls  []Call
 	issued []Token
@@ -60,6 +61,23 @@ var _ token.Service = (*Fake)(nil)
 func New(now func() time.Time) *Fake {
 	return &Fake{now: now, script: map[Operation][]*token.Error{}}
 }
+
+// Now is the service's own clock: the one that New was given, and the skew.
+func (f *Fake) Now() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.serviceNow()
+}
+
+// SetSkew puts the service's clock ahead of the one that New was given; a negative skew puts it behind.
+func (f *Fake) SetSkew(ahead time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.skew = ahead
+}
+
+// serviceNow is Now for a caller that holds the lock.
+func (f *Fake) serviceNow() time.Time { return f.now().Add(f.skew) }
 
 // FailNext makes the next calls of the operation fail, one error each; nil lets a call through. A failed Apply issues
 // nothing and a failed Revoke revokes nothing.
@@ -106,7 +124,8 @@ func (f *Fake) RevokeBehindOurBack(value token.Value) {
 	f.revoke(value)
 }
 
-// Dialer returns a dialer of which every service is this fake.
+// Dialer returns a dialer of which every service is this fake. A service whose connection has an OnDate tells it the
+// time of every call, of one that fails too, unless the context had ended: then there is no answer.
 func (f *Fake) Dialer() token.Dialer {
 	return func(connection token.Connection) (token.Service, error) {
 		f.mu.Lock()
@@ -114,7 +133,42 @@ func (f *Fake) Dialer() token.Dialer {
 		if err := f.begin(context.Background(), Call{Operation: Dial, Connection: connection}); err != nil {
 			return nil, err
 		}
+		if connection.OnDate != nil {
+			return dated{Fake: f, onDate: connection.OnDate}, nil
+		}
 		return f, nil
+	}
+}
+
+// dated is a fake that tells the time of each call.
+type dated struct {
+	*Fake
+	onDate func(served, sent, received time.Time)
+}
+
+// Apply implements token.Service.
+func (d dated) Apply(ctx context.Context, scope token.Scope, expires time.Time) (token.Value, error) {
+	defer d.tell(ctx)
+	return d.Fake.Apply(ctx, scope, expires)
+}
+
+// Query implements token.Service.
+func (d dated) Query(ctx context.Context, value token.Value) (bool, error) {
+	defer d.tell(ctx)
+	return d.Fake.Query(ctx, value)
+}
+
+// Revoke implements token.Service.
+func (d dated) Revoke(ctx context.Context, value token.Value) error {
+	defer d.tell(ctx)
+	return d.Fake.Revoke(ctx, value)
+}
+
+// tell rounds the service's time down to the second, as the header of a real answer does. It runs without the fake's
+// lock, so that whoever listens may use the fake.
+func (d dated) tell(ctx context.Context) {
+	if ctx.Err() == nil {
+		d.onDate(d.Now().Truncate(time.Second), d.now(), d.now())
 	}
 }
 
@@ -125,7 +179,7 @@ func (f *Fake) Apply(ctx context.Context, scope token.Scope, expires time.Time) 
 	if err := f.begin(ctx, Call{Operation: Apply, Scope: scope, Expires: expires}); err != nil {
 		return token.Value{}, err
 	}
-	if latest := f.now().Add(MaxValidity); expires.After(latest) {
+	if latest := f.serviceNow().Add(MaxValidity); expires.After(latest) {
 		expires = latest
 	}
 	value := token.NewValue(fmt.Sprintf("fake-token-%d", len(f.issued)+1))
@@ -175,7 +229,7 @@ func (f *Fake) begin(ctx context.Context, c Call) error {
 	return script[0]
 }
 
-func (f *Fake) valid(t Token) bool { return !t.Revoked && f.now().Before(t.Expires) }
+func (f *Fake) valid(t Token) bool { return !t.Revoked && f.serviceNow().Before(t.Expires) }
 
 func (f *Fake) revoke(value token.Value) {
 	for i := range f.issued {

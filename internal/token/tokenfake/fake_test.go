@@ -24,11 +24,15 @@ func TestFakeConforms(t *testing.T) {
 	tokentest.Run(t, func(t *testing.T) tokentest.Subject {
 		t.Helper()
 		clock := clocktesting.NewFakeClock(start())
-		service, err := tokenfake.New(clock.Now).Dialer()(token.Connection{})
+		fake, dates := tokenfake.New(clock.Now), &tokentest.Dates{}
+		fake.SetSkew(-10*time.Minute + 300*time.Millisecond)
+		service, err := fake.Dialer()(token.Connection{OnDate: dates.Note})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return tokentest.Subject{Service: service, Now: clock.Now, Advance: clock.Step, Unknown: token.NewValue("never issued")}
+		return tokentest.Subject{
+			Service: service, Now: fake.Now, Advance: clock.Step, Unknown: token.NewValue("never issued"), Dates: dates,
+		}
 	})
 }
 
@@ -54,6 +58,44 @@ func TestFailNextFailsInOrderAndHasNoEffect(t *testing.T) {
 	fake.FailNext(tokenfake.Dial, denied)
 	if _, err := fake.Dialer()(token.Connection{}); !errors.Is(err, denied) {
 		t.Errorf("dialing returned %v", err)
+	}
+}
+
+func TestTheSkewedClockJudgesAndIsTold(t *testing.T) {
+	fake, dates := tokenfake.New(start), &tokentest.Dates{}
+	service, err := fake.Dialer()(token.Connection{OnDate: dates.Note})
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := service.Apply(t.Context(), scope(), start().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ahead := range []time.Duration{time.Hour - 1, time.Hour, -time.Hour} {
+		fake.SetSkew(ahead)
+		dates.Take()
+		if valid, err := service.Query(t.Context(), value); err != nil || valid != (ahead < time.Hour) || len(fake.Live()) == 1 != valid {
+			t.Errorf("%s ahead: valid %v, %d live, %v", ahead, valid, len(fake.Live()), err)
+		}
+		want := []tokentest.Date{{Served: start().Add(ahead).Truncate(time.Second), Sent: start(), Received: start()}}
+		if diff := cmp.Diff(want, dates.Take()); diff != "" {
+			t.Errorf("%s ahead: %s", ahead, diff)
+		}
+	}
+	fake.FailNext(tokenfake.Query, &token.Error{Kind: token.KindThrottled})
+	if _, err := service.Query(t.Context(), value); err == nil || len(dates.Take()) != 1 {
+		t.Error("a refusal tells no time")
+	}
+}
+
+func TestWhoeverListensMayUseTheFake(t *testing.T) {
+	fake, heard := tokenfake.New(start), 0
+	service, err := fake.Dialer()(token.Connection{OnDate: func(time.Time, time.Time, time.Time) { heard = len(fake.Calls(tokenfake.Query)) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.Query(t.Context(), token.NewValue("x")); err != nil || heard != 1 {
+		t.Errorf("heard of %d calls, %v", heard, err)
 	}
 }
 

@@ -32,6 +32,33 @@ type Subject struct {
 	Advance func(time.Duration)
 	// Unknown is a value in the form of a token that the service has never issued.
 	Unknown token.Value
+	// Dates is what the connection's OnDate was set to note on; nil where the service tells no time.
+	Dates *Dates
+}
+
+// Date is what one answer told of the service's clock and ours.
+type Date struct{ Served, Sent, Received time.Time }
+
+// Dates notes what a service tells of its clock. The zero value is empty; it is safe for concurrent use.
+type Dates struct {
+	mu    sync.Mutex
+	notes []Date
+}
+
+// Note is for token.Connection's OnDate.
+func (d *Dates) Note(served, sent, received time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notes = append(d.notes, Date{Served: served, Sent: sent, Received: received})
+}
+
+// Take returns what was noted since the last Take.
+func (d *Dates) Take() []Date {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	taken := d.notes
+	d.notes = nil
+	return taken
 }
 
 // Run proves each promise on a subject of its own.
@@ -49,6 +76,8 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"a context that has ended ends each call":                 anEndedContextEndsEachCall,
 		"a call with an ended context has no effect":              anEndedContextHasNoEffect,
 		"many callers share one service":                          manyCallersShareOneService,
+		"each answer tells the service's time":                    eachAnswerTellsTheTime,
+		"a call with an ended context tells no time":              anEndedContextTellsNoTime,
 	} {
 		t.Run(sentence, func(t *testing.T) { prove(t, open(t)) })
 	}
@@ -186,6 +215,52 @@ func manyCallersShareOneService(t *testing.T, s Subject) {
 	}
 	revoke(t, s, values[0])
 	wantValid(t, s, values[1], true)
+}
+
+func eachAnswerTellsTheTime(t *testing.T, s Subject) {
+	if s.Dates == nil {
+		t.Skip("the service tells no time")
+	}
+	value := apply(t, s)
+	wantTime(t, s, "Apply", func() { apply(t, s) })
+	wantTime(t, s, "Query", func() { wantValid(t, s, value, true) })
+	wantTime(t, s, "Revoke", func() { revoke(t, s, value) })
+	if s.Advance != nil {
+		s.Advance(pastExpiry)
+		wantTime(t, s, "Query after the clock was moved", func() { wantValid(t, s, value, false) })
+	}
+}
+
+// wantTime checks that a call tells the service's time in whole seconds, and our own around it.
+func wantTime(t *testing.T, s Subject, name string, call func()) {
+	t.Helper()
+	s.Dates.Take()
+	earliest := s.Now().Truncate(time.Second)
+	call()
+	latest := s.Now()
+	dates := s.Dates.Take()
+	if len(dates) != 1 {
+		t.Errorf("%s told the time %d times", name, len(dates))
+	}
+	for _, d := range dates {
+		if d.Served.Before(earliest) || d.Served.After(latest) || d.Served.Nanosecond() != 0 || d.Received.Before(d.Sent) {
+			t.Errorf("%s told %+v, want a whole second from %v to %v", name, d, earliest, latest)
+		}
+	}
+}
+
+func anEndedContextTellsNoTime(t *testing.T, s Subject) {
+	if s.Dates == nil {
+		t.Skip("the service tells no time")
+	}
+	value := apply(t, s)
+	s.Dates.Take()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	callAll(canceled, s, value)
+	if dates := s.Dates.Take(); len(dates) != 0 {
+		t.Errorf("told %+v", dates)
+	}
 }
 
 func scope() token.Scope {
