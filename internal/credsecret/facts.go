@@ -37,6 +37,7 @@ type Facts struct {
 	Revision   int64          `json:"revision"`   // how often tokens were issued into it
 	Scope      string         `json:"scope"`      // token.ScopeID of the tokens in use
 	Client     string         `json:"client"`     // <instance id>/<client id>
+	Instance   string         `json:"instance"`   // namespace/name of the MqttInstance that issued them
 	KeyID      string         `json:"key"`        // AccessKey id in the username
 	Reissue    string         `json:"reissue,omitempty"`
 	Rendering  string         `json:"rendering"` // Layout.ID

@@ -44,11 +44,13 @@ type Layout struct {
 	GrantUID  string
 	ClusterID string
 
-	InstanceID string
-	KeyID      string
-	ClientID   string // empty for a grant without a device id
-	GroupID    string
-	DeviceID   string
+	// InstanceKey is the namespace/name of the MqttInstance.
+	InstanceKey string
+	InstanceID  string
+	KeyID       string
+	ClientID    string // empty for a grant without a device id
+	GroupID     string
+	DeviceID    string
 
 	Broker Broker
 
@@ -99,6 +101,7 @@ func (l Layout) Render(record Record, facts Facts, renewAt time.Time) (*corev1.S
 	facts.Version = factsVersion
 	facts.Scope = token.ScopeID(record.Scopes())
 	facts.Client = l.Client()
+	facts.Instance = l.InstanceKey
 	facts.KeyID = l.KeyID
 	facts.Rendering = l.ID()
 	facts.Issued = record.Issued().UTC()
