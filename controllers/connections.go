@@ -73,9 +73,10 @@ type Connections struct {
 	mu      sync.Mutex
 	entries map[types.NamespacedName]*entry
 
-	// wakeInstance and wakeGrants reach the queues of the two controllers.
+	// wakeInstance, wakeGrants and wakeLedger reach the queues of the three controllers.
 	wakeInstance signal
 	wakeGrants   signal
+	wakeLedger   signal
 }
 
 type entry struct {
@@ -140,6 +141,7 @@ func (c *Connections) set(instance types.NamespacedName, l *link, h health) {
 	c.mu.Unlock()
 	if wake {
 		c.wakeGrants.send(instance)
+		c.wakeLedger.send(instance)
 	}
 }
 

@@ -54,6 +54,8 @@ type world struct {
 	endpoints []string
 	wrap      func(http.RoundTripper) http.RoundTripper
 	server    *rest.Config
+	ledger    *controllers.Ledger
+	waiting   *gauge
 	stop      func()
 }
 
@@ -77,7 +79,7 @@ func newWorldAt(tb testing.TB, server *rest.Config) *world {
 	}
 	w := &world{
 		Client: c, t: tb, server: server, namespace: fmt.Sprintf("world-%d", worlds.Add(1)),
-		clock: clocktesting.NewFakePassiveClock(start()), requests: &requestLog{}, logs: &logBuffer{}, stop: func() {},
+		clock: clocktesting.NewFakePassiveClock(start()), requests: &requestLog{}, logs: &logBuffer{}, waiting: &gauge{}, stop: func() {},
 	}
 	w.service = tokenfake.New(w.clock.Now)
 	w.dial = w.service.Dialer()
@@ -126,6 +128,17 @@ func (w *world) run() {
 		Events: mgr.GetEventRecorder("test"), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: w.endpoints,
 	}
 	w.must(instances.SetupWithManager(mgr))
+	// The worlds share an API server, so each one's namespace is its manager's own, too.
+	w.ledger = &controllers.Ledger{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: w.namespace, Gauge: w.waiting}
+	w.must(w.ledger.SetupWithManager(ctx, mgr))
+	revoking := &controllers.LedgerReconciler{
+		Client: mgr.GetClient(), Ledger: w.ledger, Connections: connections, Clock: w.clock, Events: mgr.GetEventRecorder("test"),
+	}
+	w.must(revoking.SetupWithManager(mgr))
+	leaving := &controllers.OrphanReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: w.ledger, Clock: w.clock, ClusterID: "cluster-1",
+	}
+	w.must(leaving.SetupWithManager(ctx, mgr))
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
 	var once sync.Once

@@ -186,10 +186,14 @@ func (e Entry) expedited(why Why, at time.Time) Entry {
 	return e
 }
 
-// normal is the entry as it reads when it was written and read again.
+// normal is the entry as it reads when it was written and read again. It lives no longer than a token can, so that nobody
+// has something kept on record for ever.
 func (e Entry) normal(now time.Time) Entry {
 	if e.RevokeAt.IsZero() {
 		e.RevokeAt = now
+	}
+	if latest := now.Add(maxLife); e.Expires.After(latest) {
+		e.Expires = latest
 	}
 	e.RevokeAt, e.Expires = e.RevokeAt.UTC().Round(0), e.Expires.UTC().Round(0)
 	return e

@@ -109,6 +109,14 @@ func TestAPageIsFreedByWhatExpires(t *testing.T) {
 	}
 }
 
+func TestNoEntryOutlivesWhatATokenCan(t *testing.T) {
+	e := revoke("a", ledger.Deleted, 0)
+	e.Expires = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	if got := page(t, e).Entries[0].Expires; !got.Equal(noon.Add(30 * 24 * time.Hour)) {
+		t.Errorf("it ends %v", got)
+	}
+}
+
 func TestAnEntryThatCannotBeReadBackIsRefused(t *testing.T) {
 	for sentence, spoil := range map[string]func(*ledger.Entry){
 		"no token":                    func(e *ledger.Entry) { e.Value = token.Value{} },

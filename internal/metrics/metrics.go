@@ -8,10 +8,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics counts and times the calls to the token service.
+// Metrics counts and times the calls to the token service, and shows what waits for one.
 type Metrics struct {
 	calls     *prometheus.CounterVec
 	durations *prometheus.HistogramVec
+	pending   *prometheus.GaugeVec
 }
 
 // New registers the metrics. It panics when the registerer already has them: that is a mistake in the wiring.
@@ -27,8 +28,12 @@ func New(registerer prometheus.Registerer) *Metrics {
 			// From a quick answer inside one region to the default bound of a call.
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
 		}, []string{"operation"}),
+		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "mqtttoken_pending_revocations",
+			Help: "Tokens on record that must still be revoked, by the reason why they must go.",
+		}, []string{"reason"}),
 	}
-	registerer.MustRegister(m.calls, m.durations)
+	registerer.MustRegister(m.calls, m.durations, m.pending)
 	return m
 }
 
@@ -36,4 +41,9 @@ func New(registerer prometheus.Registerer) *Metrics {
 func (m *Metrics) ObserveCall(operation, outcome string, took time.Duration) {
 	m.calls.WithLabelValues(operation, outcome).Inc()
 	m.durations.WithLabelValues(operation).Observe(took.Seconds())
+}
+
+// SetPendingRevocations shows how many tokens must still be revoked for a reason.
+func (m *Metrics) SetPendingRevocations(reason string, count int) {
+	m.pending.WithLabelValues(reason).Set(float64(count))
 }
