@@ -175,7 +175,7 @@ func (in Input) decide() Decision {
 	case issue != "" && !in.notBefore(issue).After(in.Now):
 		return Decision{Verb: Apply, Reason: issue}
 	case issue != "":
-		return Decision{Verb: Wait, Reason: ReasonBackoff, Next: in.notBefore(issue)}
+		return in.meanwhile(Decision{Verb: Wait, Reason: ReasonBackoff, Next: in.notBefore(issue)})
 	case in.Held.Rendering != in.Rendering || in.Held.Touched || in.mustNotStay():
 		return Decision{Verb: Rewrite, Reason: ReasonOutdated}
 	case !in.VerifyAt.IsZero() && !in.VerifyAt.After(in.Now):
@@ -194,7 +194,18 @@ func (in Input) withoutIssuing(reason Reason, withdraw bool) Decision {
 	if !next.After(in.Now) {
 		next = time.Time{}
 	}
-	return Decision{Verb: Wait, Reason: reason, Next: next}
+	return in.meanwhile(Decision{Verb: Wait, Reason: reason, Next: next})
+}
+
+// meanwhile does not let a retired token that must go wait for what the grant waits for. The Secret written again says
+// that its tokens are for the client and the key of today; where they are not, only new tokens help.
+func (in Input) meanwhile(wait Decision) Decision {
+	asRecorded := in.Secret == SecretOurs && !in.Held.Going && !in.Held.Damaged &&
+		in.Held.Client == in.Client && in.Held.KeyID == in.KeyID
+	if asRecorded && in.mustNotStay() {
+		return Decision{Verb: Rewrite, Reason: wait.Reason}
+	}
+	return wait
 }
 
 // reasonToIssue is empty while the tokens in the Secret are good.

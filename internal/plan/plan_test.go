@@ -123,7 +123,8 @@ func TestDecide(t *testing.T) {
 	}
 	never, ends, renewal := time.Time{}, now.Add(23*time.Hour), current().RenewAt()
 	adopt := plan.Decision{Verb: plan.Adopt, Reason: plan.ReasonInherited}
-	rewrite := plan.Decision{Verb: plan.Rewrite, Reason: plan.ReasonOutdated}
+	rewriteFor := func(r plan.Reason) plan.Decision { return plan.Decision{Verb: plan.Rewrite, Reason: r} }
+	rewrite := rewriteFor(plan.ReasonOutdated)
 	verify := plan.Decision{Verb: plan.Verify, Reason: plan.ReasonVerify}
 	type mods = []func(*plan.Input)
 	for sentence, tc := range map[string]struct {
@@ -195,6 +196,14 @@ func TestDecide(t *testing.T) {
 		"suspended comes before rewriting":            {mods{suspended, otherLook}, wait(plan.ReasonSuspended, ends)},
 		"suspended comes before verifying":            {mods{suspended, verifyAt(past)}, wait(plan.ReasonSuspended, ends)},
 
+		"revoking goes on while denied":           {mods{denied, otherLook, retired("x", later, past)}, rewriteFor(plan.ReasonDenied)},
+		"revoking goes on while suspended":        {mods{suspended, otherScope, retired("x", later, past)}, rewriteFor(plan.ReasonSuspended)},
+		"it does so for a compromised key":        {mods{suspended, compromised("old"), retiredOf("old", later)}, rewriteFor(plan.ReasonSuspended)},
+		"it does not under another client's name": {mods{suspended, otherClient, retired("x", later, past)}, wait(plan.ReasonSuspended, ends)},
+		"it does not under another key's name":    {mods{suspended, otherKey, retired("x", later, past)}, wait(plan.ReasonSuspended, ends)},
+		"it does not while the key is not known":  {mods{suspended, unknownKey, retired("x", later, past)}, wait(plan.ReasonSuspended, ends)},
+		"it does not make damage the record":      {mods{suspended, damaged, retired("x", later, past)}, wait(plan.ReasonSuspended, ends)},
+
 		"a missing Secret is issued":                     {mods{missing}, apply(plan.ReasonMissing)},
 		"a Secret that goes is as good as missing":       {mods{going}, apply(plan.ReasonMissing)},
 		"missing comes before damaged":                   {mods{going, damaged}, apply(plan.ReasonMissing)},
@@ -257,6 +266,8 @@ func TestDecide(t *testing.T) {
 		"a first failure without an issue holds it too": {mods{missing, notBefore(soon)}, wait(plan.ReasonBackoff, soon)},
 		"backoff comes before rewriting":                {mods{due, otherLook, notBefore(soon)}, wait(plan.ReasonBackoff, soon)},
 		"backoff comes before verifying":                {mods{due, verifyAt(past), notBefore(soon)}, wait(plan.ReasonBackoff, soon)},
+		"revoking goes on while issuing has to wait":    {mods{otherScope, notBefore(soon), retired("x", later, past)}, rewriteFor(plan.ReasonBackoff)},
+		"a Secret that goes is not written again":       {mods{going, notBefore(soon), retired("x", later, past)}, wait(plan.ReasonBackoff, soon)},
 		"a failure holds no rewriting":                  {mods{touched, notBefore(soon)}, rewrite},
 		"a Secret that goes waits for the next attempt": {mods{going, notBefore(soon)}, wait(plan.ReasonBackoff, soon)},
 		"a Secret deleted right after an issue waits":   {mods{missing, applied(now.Add(-time.Second))}, wait(plan.ReasonBackoff, now.Add(9*time.Second))},
