@@ -17,9 +17,10 @@ func FuzzDecide(f *testing.F) {
 	f.Add(uint64(0b1), int64(120), int64(96), int64(200), "a")
 	f.Add(uint64(0b1111_0000_1111), int64(600), int64(10), int64(-600), "b")
 	f.Add(uint64(1<<63), int64(2_592_000), int64(1), int64(2_592_000), "c")
+	const overlap = uint64(2) << 56
 	for bit := range 64 { // each fact by itself and beside each other one
 		for other := range bit + 1 {
-			f.Add(uint64(1)<<bit|uint64(1)<<other, int64(7200), int64(1800), int64(60), "d")
+			f.Add(overlap|uint64(1)<<bit|uint64(1)<<other, int64(7200), int64(1800), int64(60), "d")
 		}
 	}
 	f.Fuzz(func(t *testing.T, facts uint64, validity, renewBefore, age int64, seed string) {
