@@ -205,9 +205,30 @@ func (l *Ledger) announce(change pageChange) {
 	}
 }
 
+// grantUIDIndex finds a grant by its UID.
+const grantUIDIndex = "uid"
+
+// grant finds a page's grant in the cache, in whatever namespace; nil if there is none.
+func (l *Ledger) grant(ctx context.Context, uid types.UID) (*v1alpha1.MqttTokenGrant, error) {
+	var grants v1alpha1.MqttTokenGrantList
+	if err := l.List(ctx, &grants, client.MatchingFields{grantUIDIndex: string(uid)}); err != nil {
+		return nil, fmt.Errorf("looking for the grant %s: %w", uid, err)
+	}
+	if len(grants.Items) == 0 {
+		return nil, nil //nolint:nilnil // that there is none is an answer
+	}
+	return &grants.Items[0], nil
+}
+
 // SetupWithManager adds the watch on the pages. Controllers start when all pages are known.
 func (l *Ledger) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	l.index = newLedgerIndex(l.Gauge)
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.MqttTokenGrant{}, grantUIDIndex, func(object client.Object) []string {
+		return []string{string(object.GetUID())}
+	})
+	if err != nil {
+		return fmt.Errorf("indexing grants by UID: %w", err)
+	}
 	// The manager's own cache holds the Secrets of another type, and a field selector knows no "or".
 	pages, err := cache.New(mgr.GetConfig(), cache.Options{
 		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),

@@ -132,7 +132,7 @@ func (r *LedgerReconciler) linkFor(e ledger.EntryFacts) *link {
 
 // tokensInUse reads from the cache what the grant's Secret says that it holds.
 func (r *LedgerReconciler) tokensInUse(ctx context.Context, page ledger.Facts) (map[string]bool, error) {
-	grant, err := grantByUID(ctx, r, types.UID(page.GrantUID))
+	grant, err := r.Ledger.grant(ctx, types.UID(page.GrantUID))
 	if grant == nil {
 		return nil, err
 	}

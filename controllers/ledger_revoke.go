@@ -156,14 +156,15 @@ func (r *LedgerReconciler) act(ctx context.Context, seen pageObservation, b burs
 
 // tellRevoked tells the grant, if it is still there, that nothing is left to revoke.
 func (r *LedgerReconciler) tellRevoked(ctx context.Context, page ledger.Facts, count int) error {
-	grant, err := grantByUID(ctx, r, types.UID(page.GrantUID))
+	grant, err := r.Ledger.grant(ctx, types.UID(page.GrantUID))
 	if grant != nil {
 		tell(r.Events, grant, revokedEvent(count))
 	}
 	return err
 }
 
-// revoke revokes the tokens of the burst that are still on the page. It stops at a fault that others would meet, too.
+// revoke revokes the tokens of the burst that are still on the page. It stops at a fault that others would meet, too; one
+// that is about the token alone holds up no other.
 func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b burst, page ledger.Page) {
 	for _, e := range page.Due(seen.now) {
 		fingerprint := e.Value.Fingerprint(page.GrantUID)
@@ -182,15 +183,11 @@ func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b b
 			return
 		}
 		log.FromContext(ctx).Error(fault, "A token cannot be revoked yet", "grant", page.Grant, "instance", b.first.Instance, "reason", e.Why)
-		switch fault.Kind {
-		case token.KindInstance: // the instance is checked, and its pages are woken when it works again
-			return
-		case token.KindThrottled, token.KindUnavailable:
+		if fault.Kind != token.KindDenied && fault.Kind != token.KindInvalid {
 			r.recent.note(seen.name, func(p *recentPage) { p.attempt = p.failed(seen.name, fault.RetryAfter, now) })
 			return
-		case token.KindDenied, token.KindInvalid: // of this token
-			r.recent.note(seen.name, func(p *recentPage) { p.refuse(fingerprint, now) })
 		}
+		r.recent.note(seen.name, func(p *recentPage) { p.refuse(fingerprint, now) })
 	}
 }
 

@@ -445,6 +445,9 @@ func TestADamagedPageIsToldAndKept(t *testing.T) {
 			w.clock.SetTime(other.Expires)
 			w.pokePage(grant)
 			w.eventuallyNoPage(grant)
+			if strings.Contains(w.logs.text(), e.Value.Reveal()) {
+				t.Error("the log tells a token")
+			}
 		})
 	}
 }

@@ -94,22 +94,6 @@ func isLeaving(secret client.Object) bool {
 	return !secret.GetDeletionTimestamp().IsZero() && controllerutil.ContainsFinalizer(secret, v1alpha1.GrantFinalizer)
 }
 
-// grantUIDIndex finds a grant by its UID.
-const grantUIDIndex = "uid"
-
-// grantByUID finds a grant in the cache, in whatever namespace; nil if there is none. It needs the index that the orphan
-// controller makes.
-func grantByUID(ctx context.Context, reader client.Reader, uid types.UID) (*v1alpha1.MqttTokenGrant, error) {
-	var grants v1alpha1.MqttTokenGrantList
-	if err := reader.List(ctx, &grants, client.MatchingFields{grantUIDIndex: string(uid)}); err != nil {
-		return nil, fmt.Errorf("looking for the grant %s: %w", uid, err)
-	}
-	if len(grants.Items) == 0 {
-		return nil, nil //nolint:nilnil // that there is none is an answer
-	}
-	return &grants.Items[0], nil
-}
-
 // grantLives reports whether the grant exists whose Secret this is. The cache may not have it yet, so that a missing one
 // is looked for at the API server, too.
 func (r *OrphanReconciler) grantLives(ctx context.Context, secret client.Object) (bool, error) {
@@ -117,7 +101,7 @@ func (r *OrphanReconciler) grantLives(ctx context.Context, secret client.Object)
 	if uid == "" {
 		return false, nil
 	}
-	known, err := grantByUID(ctx, r, uid)
+	known, err := r.Ledger.grant(ctx, uid)
 	if err != nil || known != nil {
 		return known != nil && secretKey(known) == client.ObjectKeyFromObject(secret), err
 	}
@@ -162,14 +146,8 @@ func (r *OrphanReconciler) release(ctx context.Context, secret *corev1.Secret, f
 }
 
 // SetupWithManager registers the controller and its watches.
-func (r *OrphanReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+func (r *OrphanReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.crowded = map[types.NamespacedName]time.Time{}
-	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.MqttTokenGrant{}, grantUIDIndex, func(object client.Object) []string {
-		return []string{string(object.GetUID())}
-	})
-	if err != nil {
-		return fmt.Errorf("indexing grants by UID: %w", err)
-	}
 	return ctrl.NewControllerManagedBy(mgr).Named("orphan").
 		WatchesMetadata(&corev1.Secret{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.NewPredicateFuncs(isLeaving))).
 		Watches(&v1alpha1.MqttTokenGrant{}, handler.EnqueueRequestsFromMapFunc(secretOfGrant), builder.WithPredicates(onlyDeletions())).

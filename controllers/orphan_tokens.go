@@ -38,7 +38,7 @@ func (r *OrphanReconciler) orphansIn(ctx context.Context, secret *corev1.Secret)
 		found.why = "the Secret's facts cannot be read"
 		return found, nil //nolint:nilerr // that is the finding
 	}
-	grant, err := grantByUID(ctx, r, uid)
+	grant, err := r.Ledger.grant(ctx, uid)
 	if err != nil {
 		return orphans{}, err
 	}

@@ -145,7 +145,7 @@ func (w *world) run() {
 	leaving := &controllers.OrphanReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: w.ledger, Clock: w.clock, ClusterID: "cluster-1",
 	}
-	w.must(leaving.SetupWithManager(ctx, mgr))
+	w.must(leaving.SetupWithManager(mgr))
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
 	var once sync.Once

@@ -131,7 +131,7 @@ func addLedger(ctx context.Context, mgr ctrl.Manager, pages *controllers.Ledger,
 	orphans := &controllers.OrphanReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: pages, Clock: wall, ClusterID: cluster,
 	}
-	if err := orphans.SetupWithManager(ctx, mgr); err != nil {
+	if err := orphans.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the orphan controller: %w", err)
 	}
 	return nil
