@@ -17,9 +17,9 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
-// revokeBurst is how many tokens are revoked in one go: as many as a grant usually has. Longer lists take turns with
-// other grants.
-const revokeBurst = 3
+// revokeBurst is how many tokens are revoked in one go. So few revocations are allowed in a second that a row of them,
+// made a little later than granted, would be too many together with the next.
+const revokeBurst = 1
 
 // release revokes what a deleted grant must not leave alive, deletes its Secret and lets it go. When it has waited long
 // enough, the ledger takes over what is left.

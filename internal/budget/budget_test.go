@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/budget"
 )
 
