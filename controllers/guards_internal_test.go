@@ -5,26 +5,6 @@ import (
 	"time"
 )
 
-func TestWhatIsAMassRevocation(t *testing.T) {
-	for sentence, tc := range map[string]struct {
-		count massCount
-		want  bool
-	}{
-		"nobody is nobody":                     {massCount{0, 0}, false},
-		"twenty may go, whatever the fleet is": {massCount{20, 20}, false},
-		"the twenty-first of few may not":      {massCount{21, 21}, true},
-		"a tenth of many may go":               {massCount{1000, 10_000}, false},
-		"more than a tenth of many may not":    {massCount{1001, 10_000}, true},
-		"twenty count more than a tenth":       {massCount{20, 150}, false},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			if got := tc.count.isMass(); got != tc.want {
-				t.Errorf("%d of %d: %v, want %v", tc.count.denied, tc.count.total, got, tc.want)
-			}
-		})
-	}
-}
-
 func TestWhichVerdictsAreCredible(t *testing.T) {
 	now := time.Date(2031, 5, 17, 3, 4, 5, 0, time.UTC)
 	const valid, invalid = true, false

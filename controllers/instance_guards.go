@@ -1,25 +1,24 @@
 package controllers
 
 import (
+	"context"
 	"fmt"
 	"time"
-
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 )
 
 // massProblem says that a change would take access from too many clients at once; nil: none would.
-func (r *InstanceReconciler) massProblem(instance *v1alpha1.MqttInstance) *problem {
-	count, held := r.Guard.holding(client.ObjectKeyFromObject(instance))
-	if !held {
-		return nil
+func (r *InstanceReconciler) massProblem(ctx context.Context, instance *v1alpha1.MqttInstance, now time.Time) (*problem, error) {
+	count, held, err := r.Guard.holding(ctx, instance, now)
+	if err != nil || !held {
+		return nil, err
 	}
 	return &problem{
 		reason: v1alpha1.ReasonMassRevocationHeld,
 		message: fmt.Sprintf("A change of rules or labels would take access from %d of %d grants. None of their tokens is revoked. Undo the change, or confirm it: %s.",
 			count.denied, count.total, confirmation(instance, v1alpha1.ConfirmRevocationAnnotation)),
-	}
+	}, nil
 }
 
 // truthProblem says that the service calls too many tokens invalid to be believed; nil: it does not.

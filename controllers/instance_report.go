@@ -31,7 +31,11 @@ type finding struct {
 // report writes the status if it changed, tells of what changed, and says when to look again.
 func (r *InstanceReconciler) report(ctx context.Context, instance *v1alpha1.MqttInstance, found finding, now time.Time) (ctrl.Result, error) {
 	key := client.ObjectKeyFromObject(instance)
-	found.mass, found.truth = r.massProblem(instance), r.truthProblem(instance, now)
+	var err error
+	if found.mass, err = r.massProblem(ctx, instance, now); err != nil {
+		return ctrl.Result{}, err
+	}
+	found.truth = r.truthProblem(instance, now)
 	found.pending, found.skew = r.Ledger.pendingOf(key), r.Connections.offset(key)
 	if !instance.DeletionTimestamp.IsZero() {
 		found.problem = closingProblem()

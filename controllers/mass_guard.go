@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,29 +31,43 @@ const (
 )
 
 // MassGuard keeps a mistake in a rule or a label from taking access from many clients at once. It is safe for concurrent
-// use. What it knows is lost with the process, which makes denials settle anew and takes nothing.
+// use. A process that starts lets denials settle anew, and goes on holding what the instance's condition says is held.
 type MassGuard struct {
-	cache client.Reader
-	wake  func(instance types.NamespacedName)
+	cache        client.Reader
+	wakeInstance func(instance types.NamespacedName)
+	wakeGrants   func(instance types.NamespacedName)
 
 	mu        sync.Mutex
 	instances map[types.NamespacedName]*denials
 	grants    map[types.NamespacedName]types.NamespacedName // the instance that a grant is noted at
 }
 
+// fleet holds the grants of an instance that have tokens; true: its rules deny the grant.
+type fleet map[types.NamespacedName]bool
+
 // denials is what the guard knows about the grants of one instance.
+//
+// What was let through within the hour counts together with what is denied now, each grant once. While the guard holds,
+// that hour does not run out: else a change that came in portions would go on by itself. Neither what was confirmed nor
+// what has its access back counts, so that it does not stand in the way of the next change.
 type denials struct {
+	uid       types.UID                          // another instance of the same name starts anew
 	since     map[types.NamespacedName]time.Time // by grant: when its denial was first seen
-	withdrawn map[types.NamespacedName]time.Time // by grant: when it was let through
-	count     massCount
-	counted   time.Time
+	withdrawn map[types.NamespacedName]time.Time // by grant: when it was let through without being confirmed
 	held      bool
+	// inherited says that an earlier process held. It knew what it had let through and this one does not, so the guard holds
+	// until nothing is denied any more, or it is confirmed.
+	inherited bool
+
+	count      massCount
+	counted    time.Time
+	generation int64 // of the rules that were counted by
 }
 
 // massCount is how many of the grants that have tokens are about to lose them, or have of late.
 type massCount struct{ denied, total int }
 
-func (c massCount) isMass() bool { return c.denied > max(fewGrants, c.total*fewShare/100) }
+func (c massCount) isMass() bool { return c.denied > fewGrants && c.denied*100 > c.total*fewShare }
 
 // guardVerdict says what may become of a denied grant's tokens; the zero value: they stay.
 type guardVerdict struct {
@@ -62,35 +77,63 @@ type guardVerdict struct {
 	wait time.Duration
 }
 
-// NewMassGuard returns a guard that counts grants in a cache, and wakes the controller of an instance when there is
-// something to tell about it.
+// NewMassGuard returns a guard that counts grants in a cache. It wakes the controller of an instance when there is
+// something to tell about it, and its grants when they are held no more.
 func NewMassGuard(cache client.Reader, connections *Connections) *MassGuard {
 	return &MassGuard{
-		cache: cache, wake: connections.wakeInstance.send,
+		cache: cache, wakeInstance: connections.wakeInstance.send, wakeGrants: connections.wakeGrants.send,
 		instances: map[types.NamespacedName]*denials{}, grants: map[types.NamespacedName]types.NamespacedName{},
 	}
 }
 
 // judge says whether the denial of a grant may take its tokens now.
 func (g *MassGuard) judge(ctx context.Context, instance *v1alpha1.MqttInstance, grant types.NamespacedName, now time.Time) (guardVerdict, error) {
-	key := client.ObjectKeyFromObject(instance)
-	if left := g.settles(key, grant, now); left > 0 {
-		return guardVerdict{wait: left}, nil
+	var verdict guardVerdict
+	err := g.look(instance, func(d *denials) error {
+		g.grants[grant] = client.ObjectKeyFromObject(instance)
+		if verdict.wait = d.settles(grant, now); verdict.wait > 0 {
+			return nil
+		}
+		if err := g.weigh(ctx, instance, d, now); err != nil {
+			return err
+		}
+		verdict.proceed = !d.held
+		if verdict.proceed && !confirmed(instance, v1alpha1.ConfirmRevocationAnnotation) {
+			d.withdrawn[grant] = now
+		}
+		return nil
+	})
+	return verdict, err
+}
+
+// holding returns the count for which an instance's revocations are held back, as it is now.
+func (g *MassGuard) holding(ctx context.Context, instance *v1alpha1.MqttInstance, now time.Time) (massCount, bool, error) {
+	var count massCount
+	var held bool
+	err := g.look(instance, func(d *denials) error {
+		if d.held {
+			if err := g.weigh(ctx, instance, d, now); err != nil {
+				return err
+			}
+		}
+		count, held = d.count, d.held
+		return nil
+	})
+	return count, held, err
+}
+
+// forget ends what is noted about a grant that is allowed, has no tokens, or is gone.
+func (g *MassGuard) forget(grant types.NamespacedName) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	instance, noted := g.grants[grant]
+	if !noted {
+		return
 	}
-	if confirmed(instance, v1alpha1.ConfirmRevocationAnnotation) {
-		g.pass(key, grant, now)
-		return guardVerdict{proceed: true}, nil
+	delete(g.grants, grant)
+	if d, known := g.instances[instance]; known {
+		delete(d.since, grant)
 	}
-	count, err := g.census(ctx, instance, now)
-	if err != nil {
-		return guardVerdict{}, err
-	}
-	if count.isMass() {
-		g.hold(key, true)
-		return guardVerdict{}, nil
-	}
-	g.pass(key, grant, now)
-	return guardVerdict{proceed: true}, nil
 }
 
 // confirmed reports whether somebody agreed to what follows from the instance as it is.
@@ -98,129 +141,140 @@ func confirmed(instance *v1alpha1.MqttInstance, annotation string) bool {
 	return instance.Annotations[annotation] == strconv.FormatInt(instance.Generation, 10)
 }
 
-// settles notes a denial and says how long it has to stand yet.
-func (g *MassGuard) settles(instance, grant types.NamespacedName, now time.Time) time.Duration {
+// look works on what is known of an instance, and has it told when the guard begins or ceases to hold.
+func (g *MassGuard) look(instance *v1alpha1.MqttInstance, work func(*denials) error) error {
+	key := client.ObjectKeyFromObject(instance)
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	d := g.of(instance)
-	g.grants[grant] = instance
-	since, found := d.since[grant]
-	if !found || since.After(now) {
+	before := d.held
+	err := work(d)
+	after := d.held
+	g.mu.Unlock()
+	if before != after {
+		g.wakeInstance(key)
+	}
+	if before && !after {
+		g.wakeGrants(key)
+	}
+	return err
+}
+
+// of returns what is known of an instance. The caller holds the lock.
+func (g *MassGuard) of(instance *v1alpha1.MqttInstance) *denials {
+	key := client.ObjectKeyFromObject(instance)
+	d, known := g.instances[key]
+	if !known || d.uid != instance.UID {
+		told := apimeta.IsStatusConditionTrue(instance.Status.Conditions, v1alpha1.MassRevocationHeldCondition)
+		d = newDenials(instance.UID, told)
+		g.instances[key] = d
+	}
+	return d
+}
+
+// weigh brings the count up to date, if need be. The caller holds the lock: those that ask meanwhile share the count.
+func (g *MassGuard) weigh(ctx context.Context, instance *v1alpha1.MqttInstance, d *denials, now time.Time) error {
+	if confirmed(instance, v1alpha1.ConfirmRevocationAnnotation) {
+		d.confirm()
+		return nil
+	}
+	if age := now.Sub(d.counted); age >= 0 && age < countLasts && d.generation == instance.Generation {
+		return nil
+	}
+	grants, err := g.census(ctx, instance)
+	if err != nil {
+		return err
+	}
+	d.weigh(grants, now)
+	d.counted, d.generation = now, instance.Generation
+	return nil
+}
+
+func newDenials(uid types.UID, held bool) *denials {
+	return &denials{
+		uid: uid, held: held, inherited: held,
+		since: map[types.NamespacedName]time.Time{}, withdrawn: map[types.NamespacedName]time.Time{},
+	}
+}
+
+// settles notes a denial and says how long it has to stand yet.
+func (d *denials) settles(grant types.NamespacedName, now time.Time) time.Duration {
+	since, noted := d.since[grant]
+	if !noted || since.After(now) {
 		d.since[grant], since = now, now
 	}
 	return since.Add(settling).Sub(now)
 }
 
-// of returns what is known of an instance. The caller holds the lock.
-func (g *MassGuard) of(instance types.NamespacedName) *denials {
-	d, found := g.instances[instance]
-	if !found {
-		d = &denials{since: map[types.NamespacedName]time.Time{}, withdrawn: map[types.NamespacedName]time.Time{}}
-		g.instances[instance] = d
-	}
-	return d
-}
-
-// pass notes that a grant's tokens may be taken.
-func (g *MassGuard) pass(instance, grant types.NamespacedName, now time.Time) {
-	g.mu.Lock()
-	g.of(instance).withdrawn[grant] = now
-	g.mu.Unlock()
-	g.hold(instance, false)
-}
-
-// hold notes whether the guard holds an instance's revocations back, and has that told when it is new.
-func (g *MassGuard) hold(instance types.NamespacedName, held bool) {
-	g.mu.Lock()
-	d := g.of(instance)
-	changed := d.held != held
-	d.held = held
-	g.mu.Unlock()
-	if changed {
-		g.wake(instance)
-	}
-}
-
-// forget ends what is noted about a grant that is allowed, has no tokens, or is gone.
-func (g *MassGuard) forget(grant types.NamespacedName) {
-	g.mu.Lock()
-	instance, noted := g.grants[grant]
-	if !noted {
-		g.mu.Unlock()
-		return
-	}
-	d := g.of(instance)
-	delete(g.grants, grant)
-	delete(d.since, grant)
-	last := len(d.since) == 0
-	g.mu.Unlock()
-	if last {
-		g.hold(instance, false)
-	}
-}
-
-// holding returns the count for which an instance's revocations are held back.
-func (g *MassGuard) holding(instance types.NamespacedName) (massCount, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	d, found := g.instances[instance]
-	if !found {
-		return massCount{}, false
-	}
-	return d.count, d.held
-}
-
-// census counts the instance's grants that have tokens, and those of them that its rules deny, as the caches have them.
-// Those that ask within moments share one count.
-func (g *MassGuard) census(ctx context.Context, instance *v1alpha1.MqttInstance, now time.Time) (massCount, error) {
-	key := client.ObjectKeyFromObject(instance)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	d := g.of(key)
-	if age := now.Sub(d.counted); age >= 0 && age < countLasts {
-		return d.count, nil
-	}
-	count, err := g.countDenied(ctx, instance)
-	if err != nil {
-		return massCount{}, err
-	}
+// weigh decides whether the guard holds, given who has tokens and who of them is denied.
+func (d *denials) weigh(grants fleet, now time.Time) {
 	for grant, at := range d.withdrawn {
-		if now.Sub(at) > withdrawalsCount {
+		denied, hasTokens := grants[grant]
+		if hasTokens && !denied || !d.held && now.Sub(at) > withdrawalsCount {
 			delete(d.withdrawn, grant)
 		}
 	}
-	count.denied += len(d.withdrawn)
-	count.total += len(d.withdrawn)
-	d.count, d.counted = count, now
-	return count, nil
+	deniedNow := 0
+	d.count = massCount{total: len(grants)}
+	for _, denied := range grants {
+		if denied {
+			deniedNow++
+		}
+	}
+	d.count.denied = deniedNow
+	for grant := range d.withdrawn {
+		if _, hasTokens := grants[grant]; !hasTokens {
+			d.count.denied++
+			d.count.total++
+		}
+	}
+	if deniedNow == 0 {
+		d.inherited = false
+	}
+	d.held = deniedNow > 0 && (d.inherited || d.count.isMass())
 }
 
-func (g *MassGuard) countDenied(ctx context.Context, instance *v1alpha1.MqttInstance) (massCount, error) {
+// confirm lets everything through, and holds nothing of it against what comes next.
+func (d *denials) confirm() {
+	d.held, d.inherited = false, false
+	clear(d.withdrawn)
+	d.counted = time.Time{}
+}
+
+// census says which of the instance's grants have tokens and which of these its rules deny, as the caches have them.
+func (g *MassGuard) census(ctx context.Context, instance *v1alpha1.MqttInstance) (fleet, error) {
 	key := client.ObjectKeyFromObject(instance)
-	var grants v1alpha1.MqttTokenGrantList
-	if err := g.cache.List(ctx, &grants, client.MatchingFields{instanceIndex: key.String()}, client.UnsafeDisableDeepCopy); err != nil {
-		return massCount{}, fmt.Errorf("counting the grants of %s: %w", key, err)
+	var list v1alpha1.MqttTokenGrantList
+	if err := g.cache.List(ctx, &list, client.MatchingFields{instanceIndex: key.String()}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("counting the grants of %s: %w", key, err)
 	}
-	var count massCount
-	rules := map[string][]policy.Rule{}
-	for i := range grants.Items {
-		grant := &grants.Items[i]
+	grants, rules := fleet{}, map[string][]policy.Rule{}
+	for i := range list.Items {
+		grant := &list.Items[i]
 		if len(grant.Status.Tokens) == 0 || !grant.DeletionTimestamp.IsZero() {
 			continue
 		}
 		if _, known := rules[grant.Namespace]; !known {
 			labels, err := g.labelsOf(ctx, grant.Namespace)
 			if err != nil {
-				return massCount{}, err
+				return nil, err
 			}
 			rules[grant.Namespace] = desired.Rules(instance, grant.Namespace, labels)
 		}
-		count.total++
-		if spec, err := desired.FromGrant(&grant.Spec); err == nil && len(policy.Check(rules[grant.Namespace], spec.Request(grant))) > 0 {
-			count.denied++
-		}
+		grants[client.ObjectKeyFromObject(grant)] = isDenied(grant, rules[grant.Namespace])
 	}
-	return count, nil
+	return grants, nil
+}
+
+// isDenied is false for a spec that cannot be understood: that takes nothing away. Nor does a validity that is too long;
+// it only keeps the tokens from being renewed.
+func isDenied(grant *v1alpha1.MqttTokenGrant, rules []policy.Rule) bool {
+	spec, err := desired.FromGrant(&grant.Spec)
+	if err != nil {
+		return false
+	}
+	request := spec.Request(grant)
+	request.Validity = 0
+	return len(policy.Check(rules, request)) > 0
 }
 
 func (g *MassGuard) labelsOf(ctx context.Context, name string) (map[string]string, error) {
