@@ -41,11 +41,11 @@ type NamespaceReconciler struct {
 const RoleBindingName = "mqtt-token-operator-manager"
 
 const (
-	// bindingRecheck is how often a RoleBinding is looked at: so long somebody may wait who withdraws it from a namespace
-	// that stays.
-	bindingRecheck = time.Minute
-	// emptyRecheck is how often a namespace is looked at that the manager is to leave: in its own memory.
-	emptyRecheck = time.Second
+	// stayingRecheck is how often a namespace is looked at that nobody deletes: so long somebody may wait who withdraws the
+	// RoleBinding after the last grant. It costs a read of the RoleBinding, and of memory only while grants are there.
+	stayingRecheck = 10 * time.Second
+	// leavingRecheck is the same while somebody waits for sure.
+	leavingRecheck = time.Second
 )
 
 // Reconcile lets the RoleBinding go, if it is to go, when nothing in the namespace needs it any more.
@@ -55,24 +55,30 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 	if err := r.Get(ctx, types.NamespacedName{Name: request.Name}, namespace); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	stays := namespace.DeletionTimestamp.IsZero()
-	used, err := isInUse(ctx, r, request.Name)
+	again := leavingRecheck
+	if namespace.DeletionTimestamp.IsZero() {
+		again = stayingRecheck
+	}
+	if used, err := isInUse(ctx, r, request.Name); err != nil || used {
+		return lookAgain(again, err)
+	}
+	binding, err := r.binding(ctx, request.Name)
+	if err != nil || binding == nil || namespace.DeletionTimestamp.IsZero() && binding.DeletionTimestamp.IsZero() {
+		return lookAgain(stayingRecheck, err)
+	}
+	// Without the RoleBinding, what the cache does not show yet would wait for ever.
+	if used, err := isInUse(ctx, r.Live, request.Name, client.MatchingFields{"type": credsecret.Type}); err != nil || used {
+		return lookAgain(leavingRecheck, err)
+	}
+	return lookAgain(stayingRecheck, r.letGo(ctx, binding))
+}
+
+// lookAgain comes back after a while, or, after an error, when the queue says.
+func lookAgain(after time.Duration, err error) (ctrl.Result, error) {
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if used && !stays {
-		return ctrl.Result{RequeueAfter: emptyRecheck}, nil
-	}
-	binding, err := r.binding(ctx, request.Name)
-	switch {
-	case err != nil:
-		return ctrl.Result{}, err
-	case binding == nil, stays && binding.DeletionTimestamp.IsZero():
-		return ctrl.Result{RequeueAfter: bindingRecheck}, nil
-	case used:
-		return ctrl.Result{RequeueAfter: emptyRecheck}, nil
-	}
-	return r.letGoIfUnused(ctx, binding)
+	return ctrl.Result{RequeueAfter: after}, nil
 }
 
 // binding reads the RoleBinding; nil if there is none that waits for us. Where it is gone, so is the right to read it.
@@ -90,26 +96,6 @@ func (r *NamespaceReconciler) binding(ctx context.Context, namespace string) (*r
 	return binding, nil
 }
 
-// letGoIfUnused takes the finalizer off the RoleBinding unless the API server knows of something that the cache does not
-// show yet, and that would wait for ever without it. The API server lets those take it off who may patch the
-// RoleBinding, whatever that grants.
-func (r *NamespaceReconciler) letGoIfUnused(ctx context.Context, binding *rbacv1.RoleBinding) (ctrl.Result, error) {
-	used, err := isInUse(ctx, r.Live, binding.Namespace, client.MatchingFields{"type": credsecret.Type})
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	if used {
-		return ctrl.Result{RequeueAfter: emptyRecheck}, nil
-	}
-	before := binding.DeepCopy()
-	controllerutil.RemoveFinalizer(binding, v1alpha1.GrantFinalizer)
-	err = r.Patch(ctx, binding, onlyIfUnchanged(before))
-	if client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, fmt.Errorf("releasing RoleBinding %s in namespace %s: %w", binding.Name, binding.Namespace, err)
-	}
-	return ctrl.Result{RequeueAfter: bindingRecheck}, nil
-}
-
 // isInUse reports whether something in the namespace waits for the manager, or may yet come to. A reader that knows other
 // Secrets than ours needs to be told which ones to list.
 func isInUse(ctx context.Context, reader client.Reader, namespace string, secretsOfOurs ...client.ListOption) (bool, error) {
@@ -118,14 +104,20 @@ func isInUse(ctx context.Context, reader client.Reader, namespace string, secret
 	for _, kind := range []struct {
 		list    client.ObjectList
 		options []client.ListOption
-	}{{list: &v1alpha1.MqttTokenGrantList{}}, {list: &v1alpha1.MqttInstanceList{}}, {secrets, secretsOfOurs}} {
-		if err := reader.List(ctx, kind.list, append(kind.options, client.InNamespace(namespace))...); err != nil {
+		uses    func(metav1.Object) bool
+	}{
+		{list: &v1alpha1.MqttTokenGrantList{}, uses: needsManager},
+		{list: &v1alpha1.MqttInstanceList{}, uses: needsManager},
+		{list: secrets, options: secretsOfOurs, uses: waitsForManager},
+	} {
+		options := slices.Concat(kind.options, []client.ListOption{client.InNamespace(namespace), client.UnsafeDisableDeepCopy})
+		if err := reader.List(ctx, kind.list, options...); err != nil {
 			return false, fmt.Errorf("looking for what is left in namespace %s: %w", namespace, err)
 		}
 		used := false
 		err := apimeta.EachListItem(kind.list, func(item runtime.Object) error {
 			object, err := apimeta.Accessor(item)
-			used = used || err == nil && waitsForUs(object)
+			used = used || err == nil && kind.uses(object)
 			return err
 		})
 		if err != nil || used {
@@ -135,11 +127,27 @@ func isInUse(ctx context.Context, reader client.Reader, namespace string, secret
 	return false, nil
 }
 
-// waitsForUs tells what the manager must let go, or could still put a finalizer on, from what goes without it.
-func waitsForUs(object metav1.Object) bool {
-	return object.GetDeletionTimestamp().IsZero() || slices.ContainsFunc(object.GetFinalizers(), func(finalizer string) bool {
+// needsManager is true of what is served and of what waits. What is being deleted and does not wait, nothing can make wait
+// any more.
+func needsManager(object metav1.Object) bool {
+	return object.GetDeletionTimestamp().IsZero() || waitsForManager(object)
+}
+
+func waitsForManager(object metav1.Object) bool {
+	return slices.ContainsFunc(object.GetFinalizers(), func(finalizer string) bool {
 		return strings.HasPrefix(finalizer, v1alpha1.GroupName+"/")
 	})
+}
+
+// letGo takes the finalizer off. The API server lets those do that who may patch the RoleBinding, whatever it grants.
+func (r *NamespaceReconciler) letGo(ctx context.Context, binding *rbacv1.RoleBinding) error {
+	before := binding.DeepCopy()
+	controllerutil.RemoveFinalizer(binding, v1alpha1.GrantFinalizer)
+	err := r.Patch(ctx, binding, onlyIfUnchanged(before))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("releasing RoleBinding %s in namespace %s: %w", binding.Name, binding.Namespace, err)
+	}
+	return nil
 }
 
 // SetupWithManager registers the controller for its namespaces.

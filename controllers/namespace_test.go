@@ -134,7 +134,7 @@ func (b *bound) leftSecret(kind corev1.SecretType, deleted bool, finalizers ...s
 }
 
 func TestTheRoleBindingGoesLast(t *testing.T) {
-	const soon, later = time.Second, time.Minute
+	const soon, later = time.Second, 10 * time.Second
 	other := "example.com/finalizer"
 	for sentence, tc := range map[string]struct {
 		act       func(*bound)
@@ -145,7 +145,11 @@ func TestTheRoleBindingGoesLast(t *testing.T) {
 		"not while nothing is deleted though much is there": {act: func(b *bound) { b.leftGrant(false, v1alpha1.GrantFinalizer) }, want: "kept", wantAgain: later},
 		"with an empty namespace":                           {act: func(b *bound) { b.deleteNamespace() }, want: "free", wantAgain: later},
 		"when it is deleted itself":                         {act: func(b *bound) { b.deleteBinding() }, want: "gone", wantAgain: later},
-		"not when it is deleted under a grant":              {act: func(b *bound) { b.leftGrant(false); b.deleteBinding() }, want: "kept", wantAgain: soon},
+		"not when it is deleted under a grant":              {act: func(b *bound) { b.leftGrant(false); b.deleteBinding() }, want: "kept", wantAgain: later},
+		"not when it is deleted under a grant that the cache does not show yet": {
+			act:  func(b *bound) { b.cached = emptyCache{b.Client}; b.leftGrant(false); b.deleteBinding() },
+			want: "kept", wantAgain: soon,
+		},
 		"not before a grant": {
 			act: func(b *bound) { b.leftGrant(true, v1alpha1.GrantFinalizer); b.deleteNamespace() }, want: "kept", wantAgain: soon,
 		},
@@ -162,6 +166,13 @@ func TestTheRoleBindingGoesLast(t *testing.T) {
 		"not before a token Secret whose grant is gone": {
 			act:  func(b *bound) { b.leftSecret(credsecret.Type, true, v1alpha1.GrantFinalizer); b.deleteNamespace() },
 			want: "kept", wantAgain: soon,
+		},
+		"not before a token Secret that nobody deletes": {
+			act:  func(b *bound) { b.leftSecret(credsecret.Type, false, v1alpha1.GrantFinalizer); b.deleteBinding() },
+			want: "kept", wantAgain: later,
+		},
+		"although a token Secret is there that nothing waits for": {
+			act: func(b *bound) { b.leftSecret(credsecret.Type, false); b.deleteBinding() }, want: "gone", wantAgain: later,
 		},
 		"although somebody else keeps a token Secret": {
 			act: func(b *bound) { b.leftSecret(credsecret.Type, true, other); b.deleteNamespace() }, want: "free", wantAgain: later,

@@ -71,7 +71,7 @@ func mayRead(ctx context.Context, reader client.Reader, namespace string) (bool,
 }
 
 // recheckClosed is how often the lookout tries: so long a namespace waits for its first grant to be served.
-const recheckClosed = 30 * time.Second
+const recheckClosed = 10 * time.Second
 
 // lookout ends the manager when it may read a namespace that it could not watch from its start: what starts it again
 // has it watch that one, too. A restart applies for nothing and writes nothing.
