@@ -39,6 +39,10 @@ func importTable() map[string]rule {
 			never: []string{"net", "os"},
 		},
 		"internal/metrics": {why: "every metric in one place", third: []string{prometheus}},
+		"internal/killpoint": {
+			why:   "where a test can have the manager die; nothing in a release build",
+			never: []string{"net"},
+		},
 
 		// Level 1: our own words for the service.
 		"internal/token": {
