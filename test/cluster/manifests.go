@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,11 +50,24 @@ func LoadManifests(folder string) ([]*unstructured.Unstructured, error) {
 	return all, nil
 }
 
+// Kustomize is LoadManifests for any kustomization, as kubectl builds it.
+func (c *Cluster) Kustomize(ctx context.Context, folder string) ([]*unstructured.Unstructured, error) {
+	text, err := Run(ctx, c.Kubectl, "kustomize", folder)
+	if err != nil {
+		return nil, err
+	}
+	return decode(folder, []byte(text))
+}
+
 func loadFile(name string) ([]*unstructured.Unstructured, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading manifests: %w", err)
 	}
+	return decode(name, text)
+}
+
+func decode(name string, text []byte) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
 	for decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), len(text)); ; {
 		var content map[string]any

@@ -8,6 +8,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -26,6 +27,11 @@ func (c *Cluster) Install(ctx context.Context, folder string) (string, *rest.Con
 	if err != nil {
 		return "", nil, err
 	}
+	return c.InstallManifests(ctx, shipped...)
+}
+
+// InstallManifests is Install for manifests that somebody read before.
+func (c *Cluster) InstallManifests(ctx context.Context, shipped ...*unstructured.Unstructured) (string, *rest.Config, error) {
 	if err := c.ApplyAll(ctx, Except(shipped, "Deployment")...); err != nil {
 		return "", nil, err
 	}
