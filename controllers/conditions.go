@@ -23,6 +23,15 @@ func (s *conditionSet) set(kind string, status metav1.ConditionStatus, reason, m
 	})
 }
 
+// warn sets a condition that is there only while there is something to say.
+func (s *conditionSet) warn(kind string, p *problem) {
+	if p == nil {
+		s.remove(kind)
+		return
+	}
+	s.set(kind, metav1.ConditionTrue, p.reason, p.message)
+}
+
 func (s *conditionSet) remove(kind string) { apimeta.RemoveStatusCondition(&s.list, kind) }
 
 // summarize sets Ready, Reconciling and Stalled, which follow from two questions: is the object as its spec wants, and

@@ -25,7 +25,8 @@ func tell(recorder events.EventRecorder, about runtime.Object, t *transition) {
 	}
 }
 
-func issueEvent(why plan.Reason) *transition {
+// issueEvent tells why tokens were issued; clamped says that an old one ends before its overlap does.
+func issueEvent(why plan.Reason, clamped bool) *transition {
 	e := &transition{kind: corev1.EventTypeNormal, action: "Issue"}
 	switch why {
 	case plan.ReasonDue:
@@ -35,10 +36,15 @@ func issueEvent(why plan.Reason) *transition {
 		e.note = "Renewed the tokens after they had expired; clients were without access."
 	case plan.ReasonScopeChanged:
 		e.reason, e.note = v1alpha1.EventScopeChanged, "Issued tokens for the changed grant; the old ones end with their overlap or their expiry."
+		if clamped {
+			e.note = "Issued tokens for the changed grant; the old ones expire before spec.overlap is over, so it is cut short."
+		}
 	case plan.ReasonReissue:
 		e.reason, e.note = v1alpha1.EventReissued, "Reissued the tokens because the annotation asks for it."
 	case plan.ReasonKeyRotated:
 		e.reason, e.note = v1alpha1.EventReissued, "Reissued the tokens because the instance's AccessKey changed."
+	case plan.ReasonInvalid:
+		e.reason, e.note = v1alpha1.EventReissued, "Reissued the tokens because the service called them invalid."
 	case plan.ReasonDamaged:
 		e.reason, e.note = v1alpha1.EventReissued, "Reissued the tokens because somebody changed those in the Secret."
 	case plan.ReasonFuture:
@@ -51,6 +57,37 @@ func issueEvent(why plan.Reason) *transition {
 
 func repairedEvent() *transition {
 	return &transition{corev1.EventTypeNormal, v1alpha1.EventRepaired, "Write", "Brought the Secret up to date with the tokens it holds."}
+}
+
+func withdrawnEvent(why plan.Reason) *transition {
+	e := &transition{kind: corev1.EventTypeWarning, reason: v1alpha1.EventWithdrawn, action: "Withdraw"}
+	switch why {
+	case plan.ReasonHeld:
+		e.note = "Took the tokens out of the Secret and has them revoked now: the grant is held."
+	case plan.ReasonDenied:
+		e.note = "Took the tokens out of the Secret and has them revoked after the overlap: the access rules do not allow the grant any more."
+	default:
+		e.note = "The Secret was deleted while nothing may be issued: its tokens are revoked after the overlap."
+	}
+	return e
+}
+
+func handedOverEvent(count int) *transition {
+	return &transition{
+		corev1.EventTypeWarning, v1alpha1.EventHandedOver, "Revoke",
+		fmt.Sprintf("The service did not take back %d token(s) in time; the ledger goes on revoking them until they expire.", count),
+	}
+}
+
+func adoptedEvent() *transition {
+	return &transition{corev1.EventTypeNormal, v1alpha1.EventAdopted, "Adopt", "Took over the Secret of another grant, with the tokens in it."}
+}
+
+func tokenInvalidEvent() *transition {
+	return &transition{
+		corev1.EventTypeWarning, v1alpha1.EventTokenInvalid, "Verify",
+		"The service calls a token in the Secret invalid although nobody here revoked it.",
+	}
 }
 
 func revokedEvent(count int) *transition {

@@ -5,7 +5,9 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
@@ -76,6 +78,17 @@ func (w *world) eventuallyInstance(status metav1.ConditionStatus, reason string)
 		return slices.ContainsFunc(i.Status.Conditions, func(c metav1.Condition) bool {
 			return c.Type == v1alpha1.ReadyCondition && c.Status == status && c.Reason == reason
 		})
+	})
+}
+
+// deleteInstance deletes the world's instance, and lets the time pass that it waits for its grants.
+func (w *world) deleteInstance() {
+	w.t.Helper()
+	i := w.instance()
+	w.must(w.Delete(w.t.Context(), i))
+	w.eventually("the instance is gone", func() bool {
+		w.clock.SetTime(w.clock.Now().Add(5 * time.Second))
+		return apierrors.IsNotFound(w.Get(w.t.Context(), keyOf(i), i))
 	})
 }
 

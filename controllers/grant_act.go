@@ -37,12 +37,16 @@ func (r *GrantReconciler) act(ctx context.Context, seen observation, decision pl
 	}
 	switch decision.Verb {
 	case plan.Apply:
-		return r.revokeMeanwhile(ctx, seen, r.issue(ctx, seen, out))
+		return r.issue(ctx, seen, out)
 	case plan.Rewrite:
 		return r.rewrite(ctx, seen, out)
-	case plan.Revoke:
-		return r.revokeDue(ctx, seen, out)
-	case plan.Release:
+	case plan.Verify:
+		return r.verify(ctx, seen, out)
+	case plan.Adopt:
+		return r.adopt(ctx, seen, out)
+	case plan.Withdraw:
+		return r.withdraw(ctx, seen, out)
+	case plan.Release, plan.HandOver:
 		return r.release(ctx, seen, out)
 	case plan.Wait:
 		out.problem = seen.whyWaiting(decision)
@@ -54,25 +58,44 @@ func (r *GrantReconciler) act(ctx context.Context, seen observation, decision pl
 // turn is how long the call budget keeps the grant waiting; zero: its turn is now. It is asked before the API server is
 // read, so that a grant in a long queue costs nothing, and again when what was read gave another decision.
 func (r *GrantReconciler) turn(seen observation, decision plan.Decision) time.Duration {
-	id, now := string(seen.grant.UID), seen.input.Now
+	ask := budget.Ask{ID: string(seen.grant.UID)}
+	over := seen.link
 	switch decision.Verb {
 	case plan.Apply:
-		if seen.link == nil || seen.layout == nil {
+		if seen.layout == nil || seen.link == nil {
 			return 0
 		}
-		if _, missing := seen.pick(r.recent.of(seen.grant).unsaved); len(missing) > 0 {
-			return seen.link.budget.Take(budget.Apply, id, len(missing), now)
-		}
-	case plan.Revoke, plan.Release:
-		if n := min(len(decision.Revoke), revokeBurst); n > 0 && seen.revoker != nil {
-			return seen.revoker.budget.Take(budget.Revoke, id, n, now)
-		}
-	case plan.Keep, plan.Wait, plan.Rewrite:
+		_, missing := seen.pick(r.recent.of(seen.grant).unsaved)
+		ask.Operation, ask.N = budget.Apply, len(missing)
+		ask.Lane, ask.Deadline = seen.applyLane(decision.Reason)
+	case plan.Verify:
+		ask.Operation, ask.Lane, ask.N = budget.Query, budget.QueryVerify, len(seen.input.Held.Tokens)
+	case plan.Release:
+		over = seen.revoker
+		ask.Operation, ask.Lane, ask.N = budget.Revoke, budget.RevokeDeleted, min(len(decision.Revoke), revokeBurst)
+		ask.Deadline = seen.grant.DeletionTimestamp.Add(r.RevocationDeadline)
+	case plan.Keep, plan.Wait, plan.Rewrite, plan.Adopt, plan.Withdraw, plan.HandOver:
 	}
-	return 0
+	if over == nil || ask.N == 0 {
+		return 0
+	}
+	return over.budget.Take(ask, r.Clock.Now())
 }
 
-// rewrite writes the Secret again with the tokens it holds.
+// applyLane puts first whoever loses access next: close to expiry, then those who have nothing yet or wait for a change,
+// then renewals that have time.
+func (seen observation) applyLane(why plan.Reason) (budget.Lane, time.Time) {
+	expires := seen.input.Held.Expires()
+	switch {
+	case !expires.IsZero() && expires.Sub(seen.input.Now) < seen.spec.RenewBefore/2:
+		return budget.ApplyExpiring, expires
+	case why == plan.ReasonDue || why == plan.ReasonKeyRotated:
+		return budget.ApplyRoutine, expires
+	}
+	return budget.ApplyFirst, time.Time{}
+}
+
+// rewrite writes the Secret again with the tokens it holds, less those that must be revoked.
 func (r *GrantReconciler) rewrite(ctx context.Context, seen observation, out outcome) outcome {
 	if seen.layout == nil {
 		out.problem = seen.instanceProblem()
@@ -82,8 +105,17 @@ func (r *GrantReconciler) rewrite(ctx context.Context, seen observation, out out
 		out.problem = seen.immutableProblem()
 		return out
 	}
+	old := seen.divide(seen.retired(), seen.change(out.decision.Reason))
+	if !r.enter(ctx, seen, &out, old.entries) {
+		return out
+	}
+	record := credsecret.Record{Tokens: seen.secret.record.Tokens, Retired: old.stay}
 	facts := credsecret.Facts{Revision: seen.secret.facts.Revision, Reissue: seen.secret.facts.Reissue}
-	return r.save(ctx, seen, out, seen.secret.record, facts, repairedEvent())
+	out = r.save(ctx, seen, out, record, facts, repairedEvent())
+	if out.problem == nil {
+		out.problem = seen.whyWaiting(out.decision) // it was written meanwhile
+	}
+	return out
 }
 
 // save renders the record and writes it. What the API server refuses because the Secret is not the one we read goes
@@ -107,15 +139,15 @@ func (r *GrantReconciler) save(ctx context.Context, seen observation, out outcom
 		}
 	default:
 		out.secret, out.event = written, done
-		out.decision.Next = nextLook(seen, written)
+		in := seen.input
+		in.Secret, in.Held = plan.SecretOurs, written.held()
+		out.decision.Next = nextLook(in)
 	}
 	return out
 }
 
-// nextLook is when the grant must be looked at after a write, by the same rules as ever.
-func nextLook(seen observation, written secretView) time.Time {
-	in := seen.input
-	in.Secret, in.Held = plan.SecretOurs, written.held()
+// nextLook is when the grant must be looked at again once a decision has been carried out, by the same rules as ever.
+func nextLook(in plan.Input) time.Time {
 	if next := plan.Decide(in).Next; !next.IsZero() {
 		return next
 	}

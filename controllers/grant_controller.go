@@ -30,6 +30,8 @@ type GrantReconciler struct {
 	// Live reads from the API server, past all caches.
 	Live        client.Reader
 	Connections *Connections
+	Ledger      *Ledger
+	Guard       *MassGuard
 	Clock       clock.PassiveClock
 	Events      events.EventRecorder
 	// ClusterID tells this cluster's Secrets from those that a backup brought from another one.
@@ -58,6 +60,7 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, request ctrl.Request) (
 	grant := &v1alpha1.MqttTokenGrant{}
 	if err := r.Get(ctx, request.NamespacedName, grant); err != nil {
 		r.recent.forget(request.NamespacedName)
+		r.Guard.forget(request.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	seen, err := r.observe(ctx, grant)
@@ -69,9 +72,9 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, request ctrl.Request) (
 	}
 	decision := seen.decide()
 	if wait := r.turn(seen, decision); wait > 0 {
-		return ctrl.Result{RequeueAfter: wait}, nil
+		return ctrl.Result{RequeueAfter: r.untilOverdue(seen, wait)}, nil
 	}
-	if decision.Verb != plan.Keep && decision.Verb != plan.Wait || r.mayHaveMissed(seen) {
+	if decision.Verb != plan.Keep && decision.Verb != plan.Wait || r.mayHaveMissed(seen) || seen.mustLookCloser() {
 		if seen, err = r.observeLive(ctx, grant); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
@@ -80,9 +83,9 @@ func (r *GrantReconciler) Reconcile(ctx context.Context, request ctrl.Request) (
 	return r.report(ctx, seen, r.act(ctx, seen, decision))
 }
 
-// decide is plan.Decide, save for a spec that cannot be understood: that is waited out, except by a deletion.
+// decide is plan.Decide, save for a spec that cannot be understood: that is waited out, except by a deletion or a hold.
 func (seen observation) decide() plan.Decision {
-	if seen.specErr != nil && !seen.input.Deleting {
+	if seen.specErr != nil && !seen.input.Deleting && !seen.input.OnHold {
 		return plan.Decision{Verb: plan.Wait, Reason: reasonInvalidSpec}
 	}
 	return plan.Decide(seen.input)
@@ -105,27 +108,37 @@ func (r *GrantReconciler) mayHaveMissed(seen observation) bool {
 // instanceIndex finds the grants of an instance.
 const instanceIndex = "instance"
 
+const grantKind = "MqttTokenGrant"
+
 // SetupWithManager registers the controller and its watches.
 func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, workers int) error {
 	r.recent = newRecent()
-	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.MqttTokenGrant{}, instanceIndex, func(object client.Object) []string {
-		grant, ok := object.(*v1alpha1.MqttTokenGrant)
-		if !ok {
-			return nil
+	for index, keys := range map[string]client.IndexerFunc{instanceIndex: instanceKeys, heirIndex: heirKeys} {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.MqttTokenGrant{}, index, keys); err != nil {
+			return fmt.Errorf("indexing grants by %s: %w", index, err)
 		}
-		return []string{desired.InstanceKey(grant).String()}
-	})
-	if err != nil {
-		return fmt.Errorf("indexing grants by instance: %w", err)
 	}
 	return ctrl.NewControllerManagedBy(mgr).
-		For(&v1alpha1.MqttTokenGrant{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		For(&v1alpha1.MqttTokenGrant{}, builder.WithPredicates(specOrAnnotations())).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &v1alpha1.MqttTokenGrant{}, handler.OnlyControllerOwner())).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.grantsIn), builder.WithPredicates(predicate.LabelChangedPredicate{})).
-		Watches(&v1alpha1.MqttInstance{}, handler.EnqueueRequestsFromMapFunc(r.grantsOf), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.MqttInstance{}, handler.EnqueueRequestsFromMapFunc(r.grantsOf), builder.WithPredicates(specOrAnnotations())).
 		WatchesRawSource(r.Connections.wakeGrants.source(r.grantsOfInstance)).
+		WatchesRawSource(r.Ledger.wakeGrants.source(itself)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
+}
+
+// specOrAnnotations lets through what people ask for, and nothing that is only reported.
+func specOrAnnotations() predicate.Predicate {
+	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+}
+
+func instanceKeys(object client.Object) []string {
+	if grant, ok := object.(*v1alpha1.MqttTokenGrant); ok {
+		return []string{desired.InstanceKey(grant).String()}
+	}
+	return nil
 }
 
 func (r *GrantReconciler) grantsOf(ctx context.Context, instance client.Object) []reconcile.Request {

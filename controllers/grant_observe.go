@@ -3,6 +3,8 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,11 +28,13 @@ type observation struct {
 	spec     desired.Grant
 	specErr  error // the spec cannot be understood; spec is zero then
 	instance *v1alpha1.MqttInstance
-	link     *link // nil: there is no usable connection now
-	revoker  *link // nil: there is none to revoke over, either
+	link     *link  // nil: there is no usable connection now
+	revoker  *link  // nil: there is none to revoke over, either
+	former   string // the MqttInstance that the tokens on record came from, if it is another one and may be used
 	// terminating says that the grant's namespace is being deleted.
 	terminating bool
 	violations  []policy.Violation
+	guard       guardVerdict       // on a denial
 	layout      *credsecret.Layout // nil while instance or key are not known
 	secret      secretView
 	input       plan.Input
@@ -86,14 +90,96 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 		return observation{}, fmt.Errorf("reading namespace %s: %w", grant.Namespace, err)
 	}
 	seen.terminating = !namespace.DeletionTimestamp.IsZero()
+	seen.former = r.formerInstance(ctx, grant, secret.facts, namespace.Labels)
+	var rules []policy.Rule
 	if seen.instance != nil && seen.specErr == nil {
-		rules := desired.Rules(seen.instance, grant.Namespace, namespace.Labels)
+		rules = desired.Rules(seen.instance, grant.Namespace, namespace.Labels)
 		seen.violations = policy.Check(rules, seen.spec.Request(grant))
 	}
 	seen.layout = seen.layOut(r.ClusterID)
 	seen.secret.touched = secret.touched || secret.isTouched(fieldManager(grant), seen.layout)
-	seen.input = seen.planInput(r.Clock.Now(), r.recent.of(grant).lastApplied)
+	var err error
+	if seen.guard, err = r.judgeDenial(ctx, seen, rules); err != nil {
+		return observation{}, err
+	}
+	seen.input = r.planInput(seen)
 	return seen, nil
+}
+
+// formerInstance names the MqttInstance that tokens on record were issued over before the grant was moved to another
+// one. The record is in reach of the grant's owner, so it counts only for an instance of the grant's own namespace, or
+// one whose rules let this namespace in.
+func (r *GrantReconciler) formerInstance(ctx context.Context, grant *v1alpha1.MqttTokenGrant, facts credsecret.Facts, namespaceLabels map[string]string) string {
+	namespace, name, found := strings.Cut(facts.Instance, "/")
+	key := types.NamespacedName{Namespace: namespace, Name: name}
+	if !found || key == desired.InstanceKey(grant) {
+		return ""
+	}
+	if former := r.Connections.lastGood(key); former == nil || !issuedBy(facts.Client, former.instanceID) {
+		return ""
+	}
+	if namespace == grant.Namespace {
+		return facts.Instance
+	}
+	instance := &v1alpha1.MqttInstance{}
+	if r.Get(ctx, key, instance) != nil {
+		return ""
+	}
+	letIn := func(rule policy.Rule) bool { return rule.AppliesToNamespace }
+	if !slices.ContainsFunc(desired.Rules(instance, grant.Namespace, namespaceLabels), letIn) {
+		return ""
+	}
+	return facts.Instance
+}
+
+// judgeDenial asks whether a denial may take away the tokens that the Secret holds. Tokens of another MqttInstance of
+// the same name are left to expire: that one being gone is no denial.
+func (r *GrantReconciler) judgeDenial(ctx context.Context, seen observation, rules []policy.Rule) (guardVerdict, error) {
+	key := client.ObjectKeyFromObject(seen.grant)
+	if seen.mustLookCloser() {
+		return guardVerdict{}, nil
+	}
+	if !seen.holdsWhatIsDenied(rules) {
+		r.Guard.forget(key)
+		return guardVerdict{}, nil
+	}
+	if issuer := seen.secret.facts.InstanceUID; issuer != "" && issuer != string(seen.instance.UID) {
+		return guardVerdict{}, nil
+	}
+	return r.Guard.judge(ctx, seen.instance, key, r.Clock.Now())
+}
+
+// holdsWhatIsDenied reports whether the tokens in the Secret allow something that the rules do not. A spec that asks for
+// too much takes nothing away; what is in the Secret then, only its payload says, and of a Secret that somebody else
+// wrote to, nothing does.
+func (seen observation) holdsWhatIsDenied(rules []policy.Rule) bool {
+	facts := seen.secret.facts
+	if len(seen.violations) == 0 || seen.secret.state != plan.SecretOurs || len(facts.Tokens) == 0 {
+		return false
+	}
+	request := seen.spec.Request(seen.grant)
+	request.Validity = 0 // tokens that last longer than is allowed by now are not renewed, and end
+	edited := facts.Scope != token.ScopeID(seen.spec.Scopes)
+	if edited && !seen.secret.touched {
+		request.Topics = permissionsOf(seen.secret.record.Tokens)
+	}
+	return len(policy.Check(rules, request)) > 0
+}
+
+// mustLookCloser reports whether only the payload says what a denied grant holds.
+func (seen observation) mustLookCloser() bool {
+	return len(seen.violations) > 0 && seen.secret.state == plan.SecretOurs && !seen.secret.live && !seen.secret.touched &&
+		len(seen.secret.facts.Tokens) > 0 && seen.secret.facts.Scope != token.ScopeID(seen.spec.Scopes)
+}
+
+func permissionsOf(tokens []credsecret.Issued) []token.Permission {
+	var list []token.Permission
+	for _, t := range tokens {
+		for _, filter := range t.Scope.Topics {
+			list = append(list, token.Permission{Filter: filter, Actions: t.Scope.Type.Actions()})
+		}
+	}
+	return list
 }
 
 // layOut says how the Secret should look. While there is no connection, the key that clients use is the one on record.
@@ -112,6 +198,7 @@ func (seen observation) layOut(clusterID string) *credsecret.Layout {
 		Env: spec.Secret.Format == v1alpha1.SecretFormatEnv, Templates: spec.Secret.Template,
 		GrantName: seen.grant.Name, GrantUID: string(seen.grant.UID), ClusterID: clusterID,
 		InstanceID: seen.instance.Spec.InstanceID, KeyID: keyID,
+		InstanceKey: desired.InstanceKey(seen.grant).String(), InstanceUID: string(seen.instance.UID),
 		GroupID: spec.Client.GroupID, DeviceID: spec.Client.DeviceID,
 		Broker: credsecret.Broker{
 			Host: broker.Host, TLSPort: broker.Ports.TLS, WSSPort: broker.Ports.WSS, TCPPort: broker.Ports.TCP,
@@ -128,26 +215,85 @@ func (seen observation) layOut(clusterID string) *credsecret.Layout {
 	return layout
 }
 
-func (seen observation) planInput(now, lastApplied time.Time) plan.Input {
-	grant, facts := seen.grant, seen.secret.facts
+// planInput gathers the facts of a decision. Its clock is the service's, which ends tokens by it.
+func (r *GrantReconciler) planInput(seen observation) plan.Input {
+	grant, facts, known, key := seen.grant, seen.secret.facts, r.recent.of(seen.grant), desired.InstanceKey(seen.grant)
+	local := r.Clock.Now()
 	in := plan.Input{
-		Now: now, Seed: string(grant.UID),
-		Deleting: !grant.DeletionTimestamp.IsZero(), Abandon: grant.Spec.DeletionPolicy == v1alpha1.DeletionPolicyAbandon,
-		Denied: len(seen.violations) > 0, Suspended: ptr.Deref(grant.Spec.Suspend, false),
-		Wanted: seen.spec.Scopes, Reissue: reissueMark(grant),
-		RenewBefore: seen.spec.RenewBefore,
-		Client:      facts.Client, KeyID: facts.KeyID, Rendering: facts.Rendering, // unless the layout is known
-		Secret: seen.secret.planState(), Held: seen.secret.held(), LastApplied: lastApplied,
+		Now: local.Add(r.Connections.offset(key)), Seed: string(grant.UID),
+		Deleting: !grant.DeletionTimestamp.IsZero(), Overdue: r.isOverdue(grant, local),
+		Abandon: grant.Spec.DeletionPolicy == v1alpha1.DeletionPolicyAbandon,
+		OnHold:  isOnHold(grant),
+		Denied:  len(seen.violations) > 0, Withdrawable: seen.guard.proceed,
+		Suspended: ptr.Deref(grant.Spec.Suspend, false),
+		Wanted:    seen.spec.Scopes, Reissue: reissueMark(grant),
+		RenewBefore: seen.spec.RenewBefore, Overlap: seen.spec.Overlap, Flaky: r.Connections.flaky(key, local),
+		Client: facts.Client, KeyID: facts.KeyID, Rendering: facts.Rendering, // unless the layout is known
+		Secret: seen.secret.planState(), Held: seen.secret.held(), LastApplied: known.lastApplied,
 	}
 	if seen.layout != nil {
 		in.Client, in.KeyID, in.Rendering = seen.layout.Client(), seen.layout.KeyID, seen.layout.ID()
 	}
+	if seen.instance != nil {
+		in.Compromised = seen.instance.Annotations[v1alpha1.CompromisedKeyAnnotation]
+		in.Held.Invalid = hasInvalid(in.Held, known.invalid) && r.Connections.mayReissueInvalid(seen.instance, local)
+	}
+	if seen.link != nil {
+		in.VerifyAt = plan.VerifyAt(r.lastVerified(grant, in.Now), r.VerifyInterval, in.Seed)
+	}
 	// A moment farther ahead than any backoff was noted by a clock that has been set back since.
 	next := grant.Status.NextAttemptTime
-	if next != nil && !next.After(now.Add(plan.MaxBackoff)) && ptr.Deref(grant.Status.ObservedGeneration, 0) == grant.Generation {
+	if next != nil && !next.After(in.Now.Add(plan.MaxBackoff)) && ptr.Deref(grant.Status.ObservedGeneration, 0) == grant.Generation {
 		in.NotBefore = next.Time
 	}
 	return in
+}
+
+// lastVerified is when the service was last asked about the tokens. A process that has just started does not ask about
+// all of them at once: it goes on where the spread of the moments puts it.
+func (r *GrantReconciler) lastVerified(grant *v1alpha1.MqttTokenGrant, now time.Time) time.Time {
+	if last := r.recent.of(grant).verified; !last.IsZero() {
+		return last
+	}
+	r.recent.note(grant, func(g *recentGrant) { g.verified = now })
+	return now
+}
+
+// isOverdue reports whether a deletion has waited long enough. A deletion that seems to lie in the future, because the
+// clocks of API server and manager differ, counts from when this process first saw it.
+func (r *GrantReconciler) isOverdue(grant *v1alpha1.MqttTokenGrant, now time.Time) bool {
+	return !grant.DeletionTimestamp.IsZero() && !now.Before(r.deletionSince(grant, now).Add(r.RevocationDeadline))
+}
+
+func (r *GrantReconciler) deletionSince(grant *v1alpha1.MqttTokenGrant, now time.Time) time.Time {
+	since := grant.DeletionTimestamp.Time
+	if seen := r.recent.of(grant).deletionSeen; !seen.IsZero() && seen.Before(since) {
+		since = seen
+	}
+	if since.After(now) {
+		r.recent.note(grant, func(g *recentGrant) { g.deletionSeen = now })
+		return now
+	}
+	return since
+}
+
+// untilOverdue cuts a wait short when the deletion stops waiting before that.
+func (r *GrantReconciler) untilOverdue(seen observation, wait time.Duration) time.Duration {
+	if !seen.input.Deleting || seen.input.Overdue {
+		return wait
+	}
+	now := r.Clock.Now()
+	left := r.deletionSince(seen.grant, now).Add(r.RevocationDeadline).Sub(now)
+	return max(time.Millisecond, min(wait, left))
+}
+
+func hasInvalid(held plan.Held, invalid []string) bool {
+	return slices.ContainsFunc(held.Tokens, func(t plan.HeldToken) bool { return slices.Contains(invalid, t.Fingerprint) })
+}
+
+func isOnHold(grant *v1alpha1.MqttTokenGrant) bool {
+	_, found := grant.Annotations[v1alpha1.HoldAnnotation]
+	return found
 }
 
 // reissueMark stands for the value of the annotation, which may be of any length.

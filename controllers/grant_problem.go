@@ -20,7 +20,7 @@ func (seen observation) whyNotIssue() *problem {
 		return seen.instanceProblem()
 	}
 	now := seen.input.Now
-	if seen.secret.immutable {
+	if seen.secret.immutable && !seen.secret.going {
 		return seen.immutableProblem()
 	}
 	if err := seen.layout.Check(seen.input.Wanted, now); err != nil {
@@ -35,6 +35,42 @@ func (seen observation) immutableProblem() *problem {
 	return &problem{
 		reason: v1alpha1.ReasonSecretUnwritable, stalled: true,
 		message: fmt.Sprintf("Secret %q was made immutable, so no new token can be written to it. Delete it; it is made anew at once.", desired.SecretName(seen.grant)),
+	}
+}
+
+// holdProblem says what the hold annotation does; who put it there knows why.
+func (seen observation) holdProblem() *problem {
+	if !seen.input.OnHold {
+		return nil
+	}
+	return &problem{
+		reason: v1alpha1.ReasonHeld, silent: true,
+		message: fmt.Sprintf("The client is cut off: its tokens are revoked, and none are issued. Remove the annotation %s to let it back.", v1alpha1.HoldAnnotation),
+	}
+}
+
+// shortValidityProblem warns of renewals that come too late for mounted files.
+func (seen observation) shortValidityProblem() *problem {
+	if seen.specErr != nil || !plan.IsShort(seen.spec.Validity, seen.spec.RenewBefore) {
+		return nil
+	}
+	return &problem{
+		reason:  v1alpha1.ReasonShortValidity,
+		message: "Tokens are renewed so late that a client which reads mounted files may not have the new ones in time: the kubelet takes up to 90 s. Raise spec.validity or spec.renewBefore.",
+	}
+}
+
+func backlogProblem() *problem {
+	return &problem{
+		reason: v1alpha1.ReasonRevocationBacklog, attempt: true,
+		message: "So many of this grant's tokens wait to be revoked that no more are issued. It goes on by itself; stop reissuing.",
+	}
+}
+
+func ledgerProblem(err error) *problem {
+	return &problem{
+		reason: v1alpha1.ReasonSecretUnwritable, attempt: true, cause: err,
+		message: "The ledger of tokens to revoke cannot be written, so none is taken off the Secret; the manager's log has the API server's words.",
 	}
 }
 
@@ -107,6 +143,8 @@ func (seen observation) whyWaiting(decision plan.Decision) *problem {
 		return seen.specProblem()
 	case plan.ReasonDenied:
 		return deniedProblem(seen.violations)
+	case plan.ReasonHeld:
+		return seen.holdProblem()
 	case plan.ReasonSuspended:
 		return &problem{reason: v1alpha1.ReasonSuspended, silent: true, message: "spec.suspend is true: no tokens are applied for."}
 	case plan.ReasonForeign:

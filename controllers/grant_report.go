@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
 )
 
@@ -28,10 +29,12 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 		return ctrl.Result{}, nil
 	}
 	if out.err != nil || out.wait > 0 || out.quiet {
-		return ctrl.Result{RequeueAfter: out.wait}, out.err
+		tell(r.Events, seen.grant, out.event)
+		return ctrl.Result{RequeueAfter: r.untilOverdue(seen, out.wait)}, out.err
 	}
 	shown := seen.worded(out)
 	status := seen.status(out, shown)
+	status.PendingRevocations = int32(r.Ledger.pending(seen.grant.UID)) //nolint:gosec // at most ledger.MaxEntries
 	if err := r.writeStatus(ctx, seen.grant, status); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -42,7 +45,7 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 	if shown != nil && !shown.silent && isNew(seen.grant.Status, *shown) {
 		tell(r.Events, seen.grant, problemEvent(*shown))
 	}
-	return comeBack(seen, out, status), nil
+	return r.comeBack(seen, out, status), nil
 }
 
 func (r *GrantReconciler) writeStatus(ctx context.Context, grant *v1alpha1.MqttTokenGrant, status v1alpha1.MqttTokenGrantStatus) error {
@@ -54,6 +57,7 @@ func (r *GrantReconciler) writeStatus(ctx context.Context, grant *v1alpha1.MqttT
 	if err := r.Status().Patch(ctx, changed, onlyIfUnchanged(grant)); err != nil {
 		return fmt.Errorf("writing the status: %w", err)
 	}
+	killpoint.Reached(killpoint.AfterStatus)
 	r.rememberWrite(changed)
 	return nil
 }
@@ -68,17 +72,16 @@ func isNew(before v1alpha1.MqttTokenGrantStatus, p problem) bool {
 	return true
 }
 
-// comeBack is the earliest moment at which something is due: the decision's, the next attempt, or the end of a token.
-func comeBack(seen observation, out outcome, status v1alpha1.MqttTokenGrantStatus) ctrl.Result {
+// comeBack is the earliest moment at which something is due: the decision's, the next attempt, the guard's, or the end of
+// a token.
+func (r *GrantReconciler) comeBack(seen observation, out outcome, status v1alpha1.MqttTokenGrantStatus) ctrl.Result {
 	now := seen.input.Now
 	moments := []time.Time{out.decision.Next}
 	if status.NextAttemptTime != nil {
 		moments = append(moments, status.NextAttemptTime.Time)
 	}
-	in := seen.input
-	in.Held = out.secret.held()
-	if revocation := in.NextRevocation(); revocation.After(now) {
-		moments = append(moments, revocation)
+	if seen.guard.wait > 0 {
+		moments = append(moments, now.Add(seen.guard.wait))
 	}
 	if seen.tokensMatch(out.secret) {
 		moments = append(moments, out.secret.held().Expires())
@@ -92,10 +95,11 @@ func comeBack(seen observation, out outcome, status v1alpha1.MqttTokenGrantStatu
 			first = m
 		}
 	}
-	if first.IsZero() {
-		return ctrl.Result{}
+	wait := time.Duration(0)
+	if !first.IsZero() {
+		wait = pause(first, now)
 	}
-	return ctrl.Result{RequeueAfter: pause(first, now)}
+	return ctrl.Result{RequeueAfter: r.untilOverdue(seen, wait)}
 }
 
 // status is what the grant's status says after the outcome. It depends on nothing else, so the same outcome gives the
@@ -128,16 +132,17 @@ func (seen observation) describeTokens(status *v1alpha1.MqttTokenGrantStatus, se
 	in.Held = held
 	status.ExpirationTime, status.RenewalTime = moment(held.Expires()), moment(in.RenewAt())
 	status.Revision = secret.facts.Revision
-	status.PendingRevocations = int32(held.PendingRevocations(in.Now)) //nolint:gosec // a few
 }
 
-// countAttempts notes a failed attempt and when the next one is due. A wait between attempts keeps the notes; anything
-// else ends them.
+// countAttempts notes a failed attempt and when the next one is due. A wait between attempts, or for the instance, keeps
+// the notes; anything else ends them.
 func (seen observation) countAttempts(status *v1alpha1.MqttTokenGrantStatus, out outcome) {
 	before := seen.grant.Status
 	switch {
 	case out.decision.Reason == plan.ReasonBackoff && before.LastFailure.Reason != "":
 		status.LastFailure, status.FailedAttempts, status.NextAttemptTime = before.LastFailure, before.FailedAttempts, before.NextAttemptTime
+	case out.problem != nil && out.problem.reason == v1alpha1.ReasonInstanceNotReady: // whose recovery ends the wait
+		status.LastFailure, status.FailedAttempts = before.LastFailure, before.FailedAttempts
 	case out.problem != nil && out.problem.attempt:
 		now := seen.input.Now
 		status.FailedAttempts = before.FailedAttempts + 1
@@ -152,10 +157,12 @@ func (seen observation) conditions(out outcome, shown *problem) []metav1.Conditi
 	set := conditionSet{
 		list: append([]metav1.Condition{}, seen.grant.Status.Conditions...), generation: seen.grant.Generation, now: seen.input.Now,
 	}
-	ready := seen.tokensMatch(out.secret) && !seen.input.Deleting
+	ready := seen.tokensMatch(out.secret) && !seen.input.Deleting && !seen.input.OnHold
 	if !seen.input.Deleting {
 		seen.setAuthorized(&set)
 		seen.setRenewed(&set, out, ready)
+		set.warn(v1alpha1.HeldCondition, seen.holdProblem())
+		set.warn(v1alpha1.ShortValidityCondition, seen.shortValidityProblem())
 	}
 	set.summarize(ready, v1alpha1.ReasonIssued, "The Secret holds valid tokens for everything the grant asks for.", shown)
 	return set.list
@@ -175,7 +182,7 @@ func (seen observation) setAuthorized(set *conditionSet) {
 
 // setRenewed speaks of tokens that exist: is a renewal overdue?
 func (seen observation) setRenewed(set *conditionSet, out outcome, ready bool) {
-	if out.secret.state != plan.SecretOurs {
+	if out.secret.state != plan.SecretOurs || len(out.secret.facts.Tokens) == 0 {
 		set.remove(v1alpha1.RenewedCondition)
 		return
 	}

@@ -13,11 +13,14 @@ import (
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/value"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
 )
 
@@ -25,12 +28,16 @@ import (
 type secretView struct {
 	state   plan.SecretState
 	meta    metav1.ObjectMeta
+	uid     string // of the grant that the fingerprints are keyed with
+	live    bool   // read from the API server, payload included
 	facts   credsecret.Facts
 	record  credsecret.Record
 	touched bool // somebody else wrote what is ours
 	damaged bool // the facts, or in a live view the tokens, are not what we wrote
 	// immutable says that somebody made the Secret immutable, so that nothing can be written to it.
 	immutable bool
+	// going says that somebody deleted the Secret; our finalizer keeps it until its tokens are known elsewhere.
+	going bool
 	// err says why the API server does not show the Secret. What is known of it then comes from the cache.
 	err error
 }
@@ -48,13 +55,13 @@ func (v secretView) held() plan.Held {
 	f := v.facts
 	held := plan.Held{
 		ScopeID: f.Scope, Client: f.Client, KeyID: f.KeyID, Reissue: f.Reissue, Rendering: f.Rendering, Issued: f.Issued,
-		Touched: v.touched, Damaged: v.damaged,
+		Touched: v.touched, Damaged: v.damaged, Going: v.going,
 	}
 	for _, t := range f.Tokens {
 		held.Tokens = append(held.Tokens, plan.HeldToken{Fingerprint: t.Fingerprint, Expires: t.Expires})
 	}
 	for _, t := range f.Retired {
-		held.Retired = append(held.Retired, plan.Retired{Fingerprint: t.Fingerprint, Expires: t.Expires, RevokeAt: t.RevokeAt})
+		held.Retired = append(held.Retired, plan.Retired{Fingerprint: t.Fingerprint, KeyID: t.KeyID, Expires: t.Expires, RevokeAt: t.RevokeAt})
 	}
 	return held
 }
@@ -90,24 +97,30 @@ func (r *GrantReconciler) liveSecret(ctx context.Context, grant *v1alpha1.MqttTo
 	if secret.Type != credsecret.Type {
 		view.state = plan.SecretForeign
 	}
-	if view.state != plan.SecretOurs {
+	if view.state == plan.SecretForeign {
 		return view, nil
 	}
+	view.live = true
 	view.immutable = ptr.Deref(secret.Immutable, false)
 	record, err := credsecret.ReadRecord(secret)
-	if err != nil || !record.Matches(view.facts, string(grant.UID)) {
+	if err != nil || !record.Matches(view.facts, view.uid) {
 		view.damaged = true
 	}
-	view.record = record.Known(view.facts, string(grant.UID))
+	view.record = record.Known(view.facts, view.uid)
 	return view, nil
 }
 
 func (r *GrantReconciler) viewOf(grant *v1alpha1.MqttTokenGrant, meta metav1.ObjectMeta) secretView {
-	view := secretView{state: plan.SecretOurs, meta: meta}
-	if !r.isOurs(grant, meta) {
-		view.state = plan.SecretForeign
+	view := secretView{state: plan.SecretForeign, meta: meta, uid: string(grant.UID)}
+	switch {
+	case r.isOurs(grant, meta):
+		view.state = plan.SecretOurs
+	case r.isInherited(grant, meta):
+		view.state, view.uid = plan.SecretInherited, meta.Annotations[credsecret.GrantUIDAnnotation]
+	default:
 		return view
 	}
+	view.going = !meta.DeletionTimestamp.IsZero()
 	facts, err := credsecret.ReadFacts(&meta)
 	view.facts, view.damaged = facts, err != nil
 	return view
@@ -156,13 +169,14 @@ func (v secretView) isTouched(manager string, layout *credsecret.Layout) bool {
 func (v secretView) ownPaths(layout *credsecret.Layout) []fieldpath.Path {
 	annotation := func(key string) fieldpath.Path { return fieldpath.MakePathOrDie("metadata", "annotations", key) }
 	paths := []fieldpath.Path{
+		fieldpath.MakePathOrDie("metadata", "finalizers", value.NewValueInterface(v1alpha1.GrantFinalizer)),
 		annotation(credsecret.FactsAnnotation), annotation(credsecret.GrantUIDAnnotation), annotation(credsecret.ClusterIDAnnotation),
 		fieldpath.MakePathOrDie("metadata", "labels", credsecret.GrantLabel),
 	}
 	if layout == nil || layout.ID() != v.facts.Rendering {
 		return paths
 	}
-	keys, err := layout.Keys()
+	keys, err := layout.Keys(len(v.facts.Tokens) > 0)
 	if err != nil {
 		return paths // the template is at fault, and the next write says so
 	}
@@ -179,9 +193,9 @@ func (v secretView) ownPaths(layout *credsecret.Layout) []fieldpath.Path {
 }
 
 // fieldManager names the one writer of a grant's Secret.
-func fieldManager(grant *v1alpha1.MqttTokenGrant) string {
-	return "mqtt-token-grant-" + string(grant.UID)
-}
+func fieldManager(grant *v1alpha1.MqttTokenGrant) string { return managerOf(string(grant.UID)) }
+
+func managerOf(grantUID string) string { return "mqtt-token-grant-" + grantUID }
 
 // writeSecret writes everything in one server-side apply, so that no reader sees half of it. A first write is not
 // forced: it fails on a Secret that appeared meanwhile. Later ones name the version they replace, so that a writer that
@@ -192,8 +206,8 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 		return secretView{}, err
 	}
 	apply := corev1ac.Secret(rendered.Name, rendered.Namespace).WithType(rendered.Type).
-		WithLabels(rendered.Labels).WithAnnotations(rendered.Annotations).WithData(rendered.Data).
-		WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion(v1alpha1.GroupVersion().String()).WithKind("MqttTokenGrant").
+		WithLabels(rendered.Labels).WithAnnotations(rendered.Annotations).WithFinalizers(v1alpha1.GrantFinalizer).WithData(rendered.Data).
+		WithOwnerReferences(metav1ac.OwnerReference().WithAPIVersion(v1alpha1.GroupVersion().String()).WithKind(grantKind).
 			WithName(seen.grant.Name).WithUID(seen.grant.UID).WithController(true).WithBlockOwnerDeletion(true))
 	options := []client.ApplyOption{client.FieldOwner(fieldManager(seen.grant))}
 	if seen.secret.state == plan.SecretOurs {
@@ -203,7 +217,8 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 	if err := r.Apply(ctx, apply, options...); err != nil {
 		return secretView{}, fmt.Errorf("writing Secret %s: %w", secretKey(seen.grant), err)
 	}
-	written := secretView{state: plan.SecretOurs, meta: rendered.ObjectMeta, facts: facts}
+	killpoint.Reached(killpoint.AfterSecret)
+	written := secretView{state: plan.SecretOurs, meta: rendered.ObjectMeta, uid: string(seen.grant.UID), facts: facts}
 	written.meta.ResourceVersion = ptr.Deref(apply.ResourceVersion, "")
 	r.recent.note(seen.grant, func(g *recentGrant) {
 		g.unsaved, g.secretVersion = nil, written.meta.ResourceVersion
@@ -211,9 +226,21 @@ func (r *GrantReconciler) writeSecret(ctx context.Context, seen observation, ren
 	return written, nil
 }
 
-// deleteSecret deletes the Secret that was seen, and no other of its name.
-func (r *GrantReconciler) deleteSecret(ctx context.Context, seen observation) error {
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: seen.grant.Namespace, Name: seen.secret.meta.Name}}
+// letSecretGo deletes the Secret that was seen, and no other of its name. Our finalizer goes first, in a write that
+// fails if the Secret is not the one that was read: what it holds must be known elsewhere by now.
+func (r *GrantReconciler) letSecretGo(ctx context.Context, seen observation) error {
+	secret := &metav1.PartialObjectMetadata{ObjectMeta: *seen.secret.meta.DeepCopy()}
+	secret.SetGroupVersionKind(secretKind())
+	secret.Namespace, secret.ManagedFields = seen.grant.Namespace, nil
+	before := secret.DeepCopy()
+	if controllerutil.RemoveFinalizer(secret, v1alpha1.GrantFinalizer) {
+		if err := client.IgnoreNotFound(r.Patch(ctx, secret, onlyIfUnchanged(before))); err != nil {
+			return fmt.Errorf("releasing Secret %s: %w", secretKey(seen.grant), err)
+		}
+	}
+	if seen.secret.going {
+		return nil
+	}
 	err := r.Delete(ctx, secret, client.Preconditions{UID: &seen.secret.meta.UID})
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting Secret %s: %w", secretKey(seen.grant), err)

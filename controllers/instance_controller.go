@@ -1,29 +1,28 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/budget"
-	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/skew"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
+
+// SkewGauge shows how far the service's clock is ahead of ours.
+type SkewGauge interface {
+	SetServiceClockSkew(ahead time.Duration)
+}
 
 // InstanceReconciler connects each MqttInstance to the service and says whether the connection works.
 type InstanceReconciler struct {
@@ -38,41 +37,48 @@ type InstanceReconciler struct {
 	Credentials *CredentialWatch
 	// AllowedEndpoints are the endpoints, beside the service's own, that an instance may name; each a host, with its port.
 	AllowedEndpoints []string
+	Guard            *MassGuard
+	Ledger           *Ledger
+	Skew             SkewGauge
+	// RevocationDeadline is how long a deleted instance waits for revocations over it.
+	RevocationDeadline time.Duration
 
 	// written holds the resource version of our last write to each instance. One worker uses it.
 	written map[types.NamespacedName]string
+	// closing holds when this process first saw an instance in deletion. One worker uses it.
+	closing map[types.NamespacedName]time.Time
 }
 
-// countDelay gathers what happens to an instance's grants into one status write.
-const countDelay = 10 * time.Second
-
-// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances,verbs=get;list;watch
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances/status,verbs=patch
 
 // Reconcile makes one pass over an instance. A connection that works is left alone: while nothing changes, this costs
 // no call and no write.
 func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	key := request.NamespacedName
 	instance := &v1alpha1.MqttInstance{}
-	if err := r.Get(ctx, request.NamespacedName, instance); err != nil {
-		r.Credentials.Stop(request.NamespacedName)
-		delete(r.written, request.NamespacedName)
+	if err := r.Get(ctx, key, instance); err != nil {
+		r.Credentials.Stop(key)
+		delete(r.written, key)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if isOlder(instance.ResourceVersion, r.written[request.NamespacedName]) {
+	if isOlder(instance.ResourceVersion, r.written[key]) {
 		return ctrl.Result{RequeueAfter: cacheLag}, nil
 	}
 	now := r.Clock.Now()
+	if gone, err := r.finalize(ctx, instance, now); gone || err != nil {
+		return ctrl.Result{}, err
+	}
 	description, p, err := r.describe(ctx, instance)
 	if err != nil {
-		r.Connections.touch(request.NamespacedName)
+		r.Connections.touch(key)
 		return ctrl.Result{}, err
 	}
 	found := r.connect(ctx, instance, description, p, now)
-	grants, err := r.count(ctx, request.NamespacedName)
-	if err != nil {
+	if found.census, err = r.census(ctx, instance, now); err != nil {
 		return ctrl.Result{}, err
 	}
-	return r.report(ctx, instance, found, grants, now)
+	return r.report(ctx, instance, found, now)
 }
 
 // describe reads what the instance's spec points to. A problem is the platform team's to solve; an error is the API
@@ -87,6 +93,7 @@ func (r *InstanceReconciler) describe(ctx context.Context, instance *v1alpha1.Mq
 	}
 	spec := instance.Spec
 	d := token.Connection{
+		OnDate:     r.Connections.clock(client.ObjectKeyFromObject(instance)).Observe,
 		InstanceID: spec.InstanceID, Region: spec.RegionID, VPC: spec.Network == v1alpha1.NetworkVPC, Endpoint: spec.Endpoint,
 		AccessKeyID: credential.accessKeyID, AccessKeySecret: credential.secret, SecurityToken: credential.securityToken,
 	}
@@ -100,55 +107,92 @@ func (r *InstanceReconciler) describe(ctx context.Context, instance *v1alpha1.Mq
 // is in the way of that.
 func (r *InstanceReconciler) connect(ctx context.Context, instance *v1alpha1.MqttInstance, d token.Connection, p *problem, now time.Time) finding {
 	key := client.ObjectKeyFromObject(instance)
-	before, h := r.Connections.get(key)
+	e := r.Connections.get(key)
+	e.closing = !instance.DeletionTimestamp.IsZero()
 	if p != nil {
-		r.Connections.set(key, before, health{})
+		e.health = e.health.afresh()
+		r.Connections.set(key, e)
 		return finding{problem: p}
 	}
-	l := before
-	if version := versionOf(d, instance.Spec); before == nil || before.version != version {
+	if version := versionOf(d, instance.Spec); e.link == nil || e.link.version != version {
 		service, err := r.Dial(d)
+		e.health = e.health.afresh()
 		if err != nil {
-			r.Connections.set(key, before, health{})
+			r.Connections.set(key, e)
 			p := classify(token.AsError(err))
 			p.stalled = true
 			return finding{problem: &p}
 		}
-		l = newLink(service, d, instance.Spec, version)
-		h = health{}
+		e.link = r.newLink(service, d, instance, version, now)
 	}
+	found := finding{link: e.link}
 	switch {
-	case h.retryAt.After(now):
-	case h.usable():
-		h = health{checked: true} // the trial is over, if there was one, and nobody saw the fault again
-	default:
-		h = r.check(ctx, l, h, instance, now)
+	case e.health.checkDue(now):
+		found.retryAt = r.check(ctx, &e, instance, now)
+	case !e.health.retryAt.After(now):
+		e.health.endTrial()
 	}
-	r.Connections.set(key, l, h)
-	if fault := cmp.Or(h.fault, h.suspect); fault != nil {
-		p := classify(fault)
-		return finding{link: l, problem: &p, retryAt: h.retryAt}
+	r.Connections.set(key, e)
+	switch fault := e.health.shown; {
+	case fault != nil:
+		found.problem = r.faultProblem(fault, key)
+		found.retryAt = e.health.retryAt
+	case !e.health.checked:
+		found.problem = &problem{reason: v1alpha1.ReasonProgressing, silent: true, message: "The connection is about to be checked."}
 	}
-	return finding{link: l}
+	return found
 }
 
 // check asks the service about a token that cannot exist: any answer but a refusal of the caller shows that endpoint,
-// key and instance fit together. What it answers about the token does not matter, nor that it may call it nonsense.
-func (r *InstanceReconciler) check(ctx context.Context, l *link, before health, instance *v1alpha1.MqttInstance, now time.Time) health {
-	_, err := l.service.Query(ctx, token.NewValue("credential-check"))
-	fault := token.AsError(err)
-	if err == nil || fault.Kind == token.KindInvalid {
-		return before.passed(now)
+// key and instance fit together. What it answers about the token does not matter, nor that it may call it nonsense. If it
+// is not its turn yet, check says when it is.
+func (r *InstanceReconciler) check(ctx context.Context, e *entry, instance *v1alpha1.MqttInstance, now time.Time) time.Time {
+	ask := budget.Ask{Operation: budget.Query, Lane: budget.QueryCheck, ID: "check/" + string(instance.UID), N: 1}
+	if wait := e.link.budget.Take(ask, now); wait > 0 {
+		return now.Add(wait)
 	}
-	return before.failed(fault, now.Add(plan.Backoff(before.failures+1, string(instance.UID))))
+	_, err := e.link.service.Query(ctx, token.NewValue("credential-check"))
+	e.link.budget.Done(ask.Operation, ask.ID)
+	fault := token.AsError(err)
+	switch {
+	case err == nil || fault.Kind == token.KindInvalid:
+		if e.health.checkPassed(now) {
+			// Whoever was kept waiting comes back at once: not all managers at the same moment, and slowly at first.
+			e.link.budget.Resume(now, plan.Spread(string(instance.UID)+now.String(), maxResumeDelay))
+		}
+	case fault.Code == token.CodeLeaseLost:
+		return now.Add(leaseRecheck)
+	default:
+		e.health.checkFailed(fault, now, string(instance.UID))
+	}
+	return time.Time{}
 }
 
-func newLink(service token.Service, d token.Connection, spec v1alpha1.MqttInstanceSpec, version string) *link {
+const (
+	// maxResumeDelay spreads managers and instances that come back after the same outage.
+	maxResumeDelay = 5 * time.Second
+	// leaseRecheck is when a manager looks again that lost its lease; it should be gone by then.
+	leaseRecheck = time.Minute
+)
+
+// faultProblem words a fault of the instance. What the service refuses because of our clock, the clock explains.
+func (r *InstanceReconciler) faultProblem(fault *token.Error, instance types.NamespacedName) *problem {
+	p := classify(fault)
+	if isAnswered(fault) && fault.Kind == token.KindInstance && r.Connections.offset(instance).Abs() > skew.MaxSigned {
+		p.reason = v1alpha1.ReasonClockSkew
+		p.message = fault.Code + ": the manager's clock is too far off the service's for signatures to be taken; status.clockSkewSeconds says how far. Set the clock of the manager's node."
+	}
+	return &p
+}
+
+// newLink makes a link that shares the budget of its account: who signs with one AccessKey is one account.
+func (r *InstanceReconciler) newLink(service token.Service, d token.Connection, instance *v1alpha1.MqttInstance, version string, now time.Time) *link {
+	spec := instance.Spec
 	l := &link{
-		service: service, instanceID: spec.InstanceID, keyID: spec.ClientAccessKeyID, version: version,
-		budget: budget.New(map[budget.Operation]int32{
-			budget.Apply: spec.Quota.ApplyPerSecond, budget.Revoke: spec.Quota.RevokePerSecond,
-		}),
+		service: service, account: d.AccessKeyID, instanceID: spec.InstanceID, keyID: spec.ClientAccessKeyID, version: version,
+		budget: r.Connections.accounts.Join(d.AccessKeyID, client.ObjectKeyFromObject(instance).String(), map[budget.Operation]int32{
+			budget.Apply: spec.Quota.ApplyPerSecond, budget.Query: spec.Quota.QueryPerSecond, budget.Revoke: spec.Quota.RevokePerSecond,
+		}, now),
 	}
 	if l.keyID == "" {
 		l.keyID = d.AccessKeyID
@@ -162,62 +206,18 @@ func versionOf(d token.Connection, spec v1alpha1.MqttInstanceSpec) string {
 	return token.NewValue(text + d.AccessKeySecret.Reveal() + "\n" + d.SecurityToken.Reveal()).Fingerprint("connection")
 }
 
-func (r *InstanceReconciler) count(ctx context.Context, instance types.NamespacedName) (v1alpha1.GrantCounts, error) {
-	var grants v1alpha1.MqttTokenGrantList
-	if err := r.List(ctx, &grants, client.MatchingFields{instanceIndex: instance.String()}); err != nil {
-		return v1alpha1.GrantCounts{}, fmt.Errorf("counting the grants of %s: %w", instance, err)
-	}
-	total, ready := int32(len(grants.Items)), int32(0) //nolint:gosec // far below 2^31
-	for i := range grants.Items {
-		if isReady(grants.Items[i].Status.Conditions) {
-			ready++
-		}
-	}
-	return v1alpha1.GrantCounts{Total: &total, Ready: &ready}, nil
-}
-
 // SetupWithManager registers the controller and its watches. The grant controller must be registered too: it owns the
 // index that counting needs.
 func (r *InstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	r.written = map[types.NamespacedName]string{}
+	r.written, r.closing = map[types.NamespacedName]string{}, map[types.NamespacedName]time.Time{}
 	if err := mgr.Add(r.Credentials); err != nil {
 		return fmt.Errorf("adding the credential watch: %w", err)
 	}
 	return ctrl.NewControllerManagedBy(mgr).
-		For(&v1alpha1.MqttInstance{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.MqttInstance{}, builder.WithPredicates(specOrAnnotations())).
 		Watches(&v1alpha1.MqttTokenGrant{}, countLater(), builder.WithPredicates(countChanged())).
+		WatchesRawSource(r.Ledger.wakeInstances.sourceAfter(countDelay, itself)).
 		WatchesRawSource(r.Connections.wakeInstance.source(itself)).
 		WatchesRawSource(r.Credentials.changed.source(itself)).
 		Complete(r)
-}
-
-// countLater looks at a grant's instance after a while, once for all that happens until then.
-func countLater() handler.EventHandler {
-	enqueue := func(object client.Object, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-		if grant, ok := object.(*v1alpha1.MqttTokenGrant); ok {
-			queue.AddAfter(reconcile.Request{NamespacedName: desired.InstanceKey(grant)}, countDelay)
-		}
-	}
-	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			enqueue(e.Object, queue)
-		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			enqueue(e.ObjectOld, queue)
-			enqueue(e.ObjectNew, queue)
-		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			enqueue(e.Object, queue)
-		},
-	}
-}
-
-// countChanged lets updates through that change a count: another instance, or another readiness.
-func countChanged() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before, okBefore := e.ObjectOld.(*v1alpha1.MqttTokenGrant)
-		after, okAfter := e.ObjectNew.(*v1alpha1.MqttTokenGrant)
-		return okBefore && okAfter && (desired.InstanceKey(before) != desired.InstanceKey(after) ||
-			isReady(before.Status.Conditions) != isReady(after.Status.Conditions))
-	}}
 }

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -19,41 +20,84 @@ import (
 type finding struct {
 	link    *link    // nil: none could be made
 	problem *problem // nil: the connection works
+	mass    *problem // nil: no mass revocation is held back
+	truth   *problem // nil: what the service says of tokens is credible
 	retryAt time.Time
+	census  census
+	pending int
+	skew    time.Duration
 }
 
-// report writes the status if it changed, tells of what changed, and says when to check again.
-func (r *InstanceReconciler) report(ctx context.Context, instance *v1alpha1.MqttInstance, found finding, grants v1alpha1.GrantCounts, now time.Time) (ctrl.Result, error) {
-	status := instanceStatus(instance, found, grants, now)
+// report writes the status if it changed, tells of what changed, and says when to look again.
+func (r *InstanceReconciler) report(ctx context.Context, instance *v1alpha1.MqttInstance, found finding, now time.Time) (ctrl.Result, error) {
+	key := client.ObjectKeyFromObject(instance)
+	found.mass, found.truth = r.massProblem(instance), r.truthProblem(instance, now)
+	found.pending, found.skew = r.Ledger.pendingOf(key), r.Connections.offset(key)
+	if !instance.DeletionTimestamp.IsZero() {
+		found.problem = closingProblem()
+	}
+	r.Skew.SetServiceClockSkew(found.skew)
+	status := instanceStatus(instance, found, now)
 	if !equality.Semantic.DeepEqual(instance.Status, status) {
 		changed := instance.DeepCopy()
 		changed.Status = status
 		if err := r.Status().Patch(ctx, changed, onlyIfUnchanged(instance)); err != nil {
 			return ctrl.Result{}, fmt.Errorf("writing the status: %w", err)
 		}
-		r.written[client.ObjectKeyFromObject(instance)] = changed.ResourceVersion
-		tell(r.Events, instance, found.change(instance.Status.Conditions, status.Conditions))
+		r.written[key] = changed.ResourceVersion
+		r.tellChanges(ctx, instance, found, status)
 	}
-	if found.problem == nil {
-		return ctrl.Result{}, nil
-	}
-	if found.problem.cause != nil {
-		log.FromContext(ctx).Error(found.problem.cause, "The instance cannot be used", "reason", found.problem.reason)
-	}
-	if found.retryAt.IsZero() {
-		return ctrl.Result{}, nil
-	}
-	return ctrl.Result{RequeueAfter: pause(found.retryAt, now)}, nil
+	return comeBackToInstance(instance, found, now), nil
 }
 
-func instanceStatus(instance *v1alpha1.MqttInstance, found finding, grants v1alpha1.GrantCounts, now time.Time) v1alpha1.MqttInstanceStatus {
+// tellChanges tells of what is new since the last status.
+func (r *InstanceReconciler) tellChanges(ctx context.Context, instance *v1alpha1.MqttInstance, found finding, status v1alpha1.MqttInstanceStatus) {
+	before := instance.Status.Conditions
+	news := found.change(before, status.Conditions)
+	tell(r.Events, instance, news)
+	if news != nil && found.problem != nil && found.problem.cause != nil {
+		log.FromContext(ctx).Error(found.problem.cause, "The instance cannot be used", "reason", found.problem.reason)
+	}
+	for _, p := range []*problem{found.mass, found.truth} {
+		if p != nil && !hasReason(before, p.reason) {
+			tell(r.Events, instance, problemEvent(*p))
+		}
+	}
+}
+
+// comeBackToInstance is when something is due by itself: a check, a count during an outage, the end of a deletion.
+func comeBackToInstance(instance *v1alpha1.MqttInstance, found finding, now time.Time) ctrl.Result {
+	switch {
+	case !instance.DeletionTimestamp.IsZero():
+		return ctrl.Result{RequeueAfter: inUseRecheck}
+	case found.problem == nil:
+		return ctrl.Result{}
+	case found.retryAt.IsZero():
+		return ctrl.Result{RequeueAfter: outageRecount}
+	}
+	return ctrl.Result{RequeueAfter: min(outageRecount, pause(found.retryAt, now))}
+}
+
+func closingProblem() *problem {
+	return &problem{
+		reason: v1alpha1.ReasonDeleting, silent: true,
+		message: "The instance is being deleted. It issues nothing more, and waits for revocations over it.",
+	}
+}
+
+func instanceStatus(instance *v1alpha1.MqttInstance, found finding, now time.Time) v1alpha1.MqttInstanceStatus {
 	set := conditionSet{list: append([]metav1.Condition{}, instance.Status.Conditions...), generation: instance.Generation, now: now}
 	set.summarize(found.problem == nil, v1alpha1.ReasonConnected, "The service takes the instance's credential.", found.problem)
+	set.warn(v1alpha1.MassRevocationHeldCondition, found.mass)
+	set.warn(v1alpha1.TokensInvalidCondition, found.truth)
 	status := v1alpha1.MqttInstanceStatus{
-		Conditions: set.list, ObservedGeneration: new(instance.Generation), Grants: grants, AccessKeyID: instance.Status.AccessKeyID,
+		Conditions: set.list, ObservedGeneration: new(instance.Generation),
+		AccessKeyID: instance.Status.AccessKeyID, AccountID: instance.Status.AccountID,
+		PendingRevocations: *count(found.pending), ClockSkewSeconds: *count(int(found.skew.Seconds())),
 	}
+	found.census.describe(&status)
 	if found.link != nil {
-		status.AccessKeyID = found.link.keyID
+		status.AccessKeyID, status.AccountID = found.link.keyID, found.link.account
 	}
 	return status
 }
@@ -70,6 +114,10 @@ func (f finding) change(before, after []metav1.Condition) *transition {
 		return recoveredEvent()
 	}
 	return nil
+}
+
+func hasReason(conditions []metav1.Condition, reason string) bool {
+	return slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Reason == reason })
 }
 
 func isReady(conditions []metav1.Condition) bool {

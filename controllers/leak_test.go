@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,8 +64,10 @@ func TestNothingSecretIsEverTold(t *testing.T) {
 			return c.Status == metav1.ConditionFalse || s.instanceIsDown()
 		})
 		s.must(s.Delete(t.Context(), g)) // RevokeToken fails
-		s.eventually(name+" waits", func() bool {
-			return strings.Contains(s.condition(name, v1alpha1.ReadyCondition).Message, "cannot be revoked yet") || s.instanceIsDown()
+		s.eventually(name+" waits for the service, or leaves it to the ledger", func() bool {
+			return s.Get(t.Context(), keyOf(g), g) != nil || s.instanceIsDown() || slices.ContainsFunc(g.Status.Conditions, func(c metav1.Condition) bool {
+				return strings.Contains(c.Message, "cannot be revoked yet")
+			})
 		})
 		s.must(s.sim.SetFaults(wire.Faults{}))
 		s.eventually(name+" is gone", func() bool {
@@ -76,7 +79,13 @@ func TestNothingSecretIsEverTold(t *testing.T) {
 			metav1.SetMetaDataAnnotation(&g.ObjectMeta, "test/poke", s.clock.Now().String())
 			return s.Patch(t.Context(), g, client.MergeFrom(before)) != nil
 		})
-		s.eventuallyInstance(metav1.ConditionTrue, v1alpha1.ReasonConnected)
+		s.eventually("the instance works again", func() bool {
+			s.advance(time.Minute)
+			s.editInstance(func(i *v1alpha1.MqttInstance) {
+				metav1.SetMetaDataAnnotation(&i.ObjectMeta, "test/poke", s.clock.Now().String())
+			})
+			return !s.instanceIsDown()
+		})
 	}
 	s.unreachable()
 	if n := len(canaries); n < 2+len(everyFault()) {

@@ -25,7 +25,10 @@ type recentGrant struct {
 	secretVersion string    // resource version of our last write to its Secret
 	lastApplied   time.Time
 	unsaved       []unsavedToken
-	revoked       []string // fingerprints
+	revoked       []string  // fingerprints
+	deletionSeen  time.Time // by the local clock
+	verified      time.Time // when the service was last asked about the tokens, or this process first saw the grant
+	invalid       []string  // fingerprints that the service called invalid
 }
 
 // unsavedToken came from the service and is in no Secret yet.

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -20,12 +21,17 @@ type signal struct {
 // source lets the controller that is built with it receive the signal; keys says which of its objects a sent name
 // concerns.
 func (s *signal) source(keys func(context.Context, types.NamespacedName) []reconcile.Request) source.Source {
+	return s.sourceAfter(0, keys)
+}
+
+// sourceAfter is source for what can wait: all that is sent within the delay costs one look.
+func (s *signal) sourceAfter(delay time.Duration, keys func(context.Context, types.NamespacedName) []reconcile.Request) source.Source {
 	return source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.reach = func(name types.NamespacedName) {
 			for _, request := range keys(ctx, name) {
-				queue.Add(request)
+				queue.AddAfter(request, delay)
 			}
 		}
 		return nil

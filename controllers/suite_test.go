@@ -52,13 +52,19 @@ type world struct {
 	logs      *logBuffer
 	dial      token.Dialer
 	endpoints []string
-	wrap      func(http.RoundTripper) http.RoundTripper
-	server    *rest.Config
-	stop      func()
+	// verifyInterval is how often tokens are checked; 0: never.
+	verifyInterval time.Duration
+	wrap           func(http.RoundTripper) http.RoundTripper
+	server         *rest.Config
+	ledger         *controllers.Ledger
+	waiting        *gauge
+	skew           *skewGauge
+	stop           func()
 }
 
-// start is a moment in whole seconds, far from the wall clock, so that a forgotten time.Now shows.
-func start() time.Time { return time.Date(2031, 5, 17, 3, 4, 5, 0, time.UTC) }
+// start is a moment in whole seconds, far from the wall clock, so that a forgotten time.Now shows. It lies in the past: to
+// a world, what the API server stamps is of the future, and so never overdue.
+func start() time.Time { return time.Date(2021, 5, 17, 3, 4, 5, 0, time.UTC) }
 
 var worlds atomic.Int32
 
@@ -77,7 +83,7 @@ func newWorldAt(tb testing.TB, server *rest.Config) *world {
 	}
 	w := &world{
 		Client: c, t: tb, server: server, namespace: fmt.Sprintf("world-%d", worlds.Add(1)),
-		clock: clocktesting.NewFakePassiveClock(start()), requests: &requestLog{}, logs: &logBuffer{}, stop: func() {},
+		clock: clocktesting.NewFakePassiveClock(start()), requests: &requestLog{}, logs: &logBuffer{}, waiting: &gauge{}, skew: &skewGauge{}, stop: func() {},
 	}
 	w.service = tokenfake.New(w.clock.Now)
 	w.dial = w.service.Dialer()
@@ -116,16 +122,30 @@ func (w *world) run() {
 	w.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	connections := controllers.NewConnections()
+	// The worlds share an API server, so each one's namespace is its manager's own, too.
+	w.ledger = &controllers.Ledger{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: w.namespace, Gauge: w.waiting}
+	guard := controllers.NewMassGuard(mgr.GetClient(), connections)
 	grants := &controllers.GrantReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: w.clock,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Ledger: w.ledger, Guard: guard, Clock: w.clock,
 		Events: mgr.GetEventRecorder("test"), ClusterID: "cluster-1",
+		RevocationDeadline: 2 * time.Minute, VerifyInterval: w.verifyInterval,
 	}
 	w.must(grants.SetupWithManager(ctx, mgr, 4))
 	instances := &controllers.InstanceReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: w.clock, Dial: w.dial,
 		Events: mgr.GetEventRecorder("test"), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: w.endpoints,
+		Guard: guard, Ledger: w.ledger, Skew: w.skew, RevocationDeadline: 2 * time.Minute,
 	}
 	w.must(instances.SetupWithManager(mgr))
+	w.must(w.ledger.SetupWithManager(ctx, mgr))
+	revoking := &controllers.LedgerReconciler{
+		Client: mgr.GetClient(), Ledger: w.ledger, Connections: connections, Clock: w.clock, Events: mgr.GetEventRecorder("test"),
+	}
+	w.must(revoking.SetupWithManager(mgr))
+	leaving := &controllers.OrphanReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: w.ledger, Clock: w.clock, ClusterID: "cluster-1",
+	}
+	w.must(leaving.SetupWithManager(mgr))
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
 	var once sync.Once
@@ -244,6 +264,7 @@ func (w *world) advance(by time.Duration, grants ...string) {
 	for _, name := range grants {
 		w.poke(name)
 	}
+	w.pokePages()
 }
 
 func (w *world) condition(name, kind string) metav1.Condition {

@@ -54,7 +54,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", o.metricsAddress, "host:port to serve metrics on; 0 serves none")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", o.probeAddress, "host:port to serve /healthz and /readyz on; 0 serves none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "run only while holding the lease, so that a second manager can stand by")
-	flags.StringVar(&o.namespace, "namespace", o.namespace, "the manager's own namespace: where its lease is")
+	flags.StringVar(&o.namespace, "namespace", o.namespace, "the manager's own namespace: where its lease and the ledger are")
 	flags.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "the namespaces to serve, of grants and of instances; a RoleBinding in each lets the manager in. Without it, all namespaces")
 	flags.IntVar(&o.workers, "workers", o.workers, "how many grants are worked on at the same time, 1 to 64")
 	flags.StringSliceVar(&o.allowedEndpoints, "allowed-endpoints", nil, "host:port of OpenAPI endpoints, beside the service's own, that an MqttInstance may name (and give a caBundle for)")

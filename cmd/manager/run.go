@@ -120,8 +120,11 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *f
 	}
 	connections := controllers.NewConnections()
 	wall := clock.RealClock{}
+	measured := metrics.New(ctrlmetrics.Registry)
+	pages := &controllers.Ledger{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: o.namespace, Gauge: measured}
+	guard := controllers.NewMassGuard(mgr.GetClient(), connections)
 	grants := &controllers.GrantReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Ledger: pages, Guard: guard, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"), ClusterID: cluster,
 		RevocationDeadline: o.revocationDeadline, VerifyInterval: o.verifyInterval,
 	}
@@ -129,15 +132,37 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *f
 		return fmt.Errorf("adding the grant controller: %w", err)
 	}
 	dial := aliyun.NewDialer(aliyun.Options{
-		UserAgent: "mqtt-token-operator", Calls: metrics.New(ctrlmetrics.Registry), Now: wall.Now,
+		UserAgent: "mqtt-token-operator", Calls: measured, Now: wall.Now,
 	})
 	instances := &controllers.InstanceReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"),
 		Dial:   fenced(dial, leading, wall.Now), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
+		Guard: guard, Ledger: pages, Skew: measured, RevocationDeadline: o.revocationDeadline,
 	}
 	if err := instances.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the instance controller: %w", err)
+	}
+	return addLedger(ctx, mgr, pages, connections, cluster)
+}
+
+// addLedger adds what revokes tokens that no grant waits for.
+func addLedger(ctx context.Context, mgr ctrl.Manager, pages *controllers.Ledger, connections *controllers.Connections, cluster string) error {
+	wall := clock.RealClock{}
+	if err := pages.SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("adding the ledger: %w", err)
+	}
+	revoking := &controllers.LedgerReconciler{
+		Client: mgr.GetClient(), Ledger: pages, Connections: connections, Clock: wall, Events: mgr.GetEventRecorder("mqtt-token-operator"),
+	}
+	if err := revoking.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the ledger controller: %w", err)
+	}
+	orphans := &controllers.OrphanReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: pages, Clock: wall, ClusterID: cluster,
+	}
+	if err := orphans.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the orphan controller: %w", err)
 	}
 	return nil
 }

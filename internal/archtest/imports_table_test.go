@@ -69,6 +69,12 @@ func importTable() map[string]rule {
 			third: []string{"k8s.io/api/core/v1", "k8s.io/apimachinery/pkg/apis/meta/v1"},
 			never: []string{"net/http", "os"},
 		},
+		"internal/ledger": {
+			why:   "what must still be revoked, one page for each grant; pure",
+			ours:  []string{"internal/token", "internal/topic"},
+			third: []string{"k8s.io/api/core/v1", "k8s.io/apimachinery/pkg/apis/meta/v1"},
+			never: impure(),
+		},
 		"internal/budget": {why: "one call budget per account", ours: []string{"internal/token"}, third: []string{clock}},
 		"internal/aliyun": {
 			why:   "the only package that knows the vendor",
@@ -109,7 +115,7 @@ func importTable() map[string]rule {
 			why: "the only code that talks to the API server",
 			ours: []string{
 				"api/v1alpha1", "internal/desired", "internal/plan", "internal/policy", "internal/token", "internal/topic",
-				"internal/credsecret", "internal/metrics", "internal/budget", "internal/skew",
+				"internal/credsecret", "internal/killpoint", "internal/ledger", "internal/metrics", "internal/budget", "internal/skew",
 			},
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/utils", logger, "sigs.k8s.io/structured-merge-diff"},
 			never: []string{"net/http"},

@@ -1,5 +1,17 @@
-// Package budget spreads calls evenly over an account's quota. A caller that has to wait is told until when and comes
-// back; it never blocks.
+// Package budget spreads calls over the quota of an account. Who has to wait is told how long to stay away and comes
+// back; nothing here blocks, and the time is passed in.
+//
+// The rules:
+//
+//   - In no second are more calls granted than the rate, counted over any second and not only over whole ones. Slots are
+//     evenly spaced; whoever comes a little late to its slot does not push back those behind it. A quiet time earns nothing.
+//   - The smaller lane goes first, then the earlier deadline, then who asked first.
+//   - Who was told the moment of its slot holds it, from so long before that moment that its calls still fit, against
+//     everybody behind it: for one interval after that moment against its own lane, for a grace of a second against the
+//     lanes behind. Then the slot goes to whoever asks. No slot that somebody asks for stays free longer than a grace.
+//   - Who would wait long is told half of it, holds nothing, and is told anew when it comes back.
+//   - Who is late by more than the grace is no longer counted in the queue, but keeps its place in the order of asking for a
+//     minute. Then it is forgotten.
 package budget
 
 import (
@@ -17,67 +29,142 @@ const (
 	Revoke Operation = "Revoke"
 )
 
-// keepUnclaimed is how long a place in the queue is kept for a caller that does not come back.
-const keepUnclaimed = time.Minute
+// Lane orders the asks of one operation: the smaller goes first, always.
+type Lane int
 
-// Budget hands out places in one queue per operation. It is safe for concurrent use.
+// The lanes of Apply.
+const (
+	// ApplyExpiring is for a grant whose token ends soon.
+	ApplyExpiring Lane = iota
+	// ApplyFirst is for a grant that has no token yet.
+	ApplyFirst
+	// ApplyRoutine is for a renewal in good time.
+	ApplyRoutine
+)
+
+// The lanes of Revoke.
+const (
+	// RevokeNow is for tokens that a person wants cut off.
+	RevokeNow Lane = iota
+	// RevokeDue is for tokens that allow too much and whose overlap is over.
+	RevokeDue
+	// RevokeDeleted is for the tokens of a deleted grant.
+	RevokeDeleted
+	// RevokeHandedOver is for what no grant waits for any more.
+	RevokeHandedOver
+)
+
+// The lanes of Query.
+const (
+	// QueryCheck is for the check of a connection.
+	QueryCheck Lane = iota
+	// QueryVerify is for looking whether tokens are still valid.
+	QueryVerify
+)
+
+// Ask asks for the right to make calls.
+type Ask struct {
+	Operation Operation
+	// Lane and Deadline say who goes first. No deadline comes after every other.
+	Lane     Lane
+	Deadline time.Time
+	// ID is the caller, the same each time it comes back.
+	ID string
+	// N is how many calls are made in a row, at least one. More than the rate of a second are granted when nothing else was
+	// for a second; it is better to ask for less, several times: what is left of a second may be too little for a long row.
+	N int
+}
+
+// Budget hands out the calls of one account. It is safe for concurrent use.
 type Budget struct {
-	mu     sync.Mutex
-	queues map[Operation]*queue
+	mu      sync.Mutex
+	lines   map[Operation]*line
+	start   slowStart
+	ceiling *Ceiling
 }
 
-type queue struct {
-	interval time.Duration
-	next     time.Time
-	places   map[string]time.Time
-}
-
-// New returns a budget of so many calls per second for each operation. An operation that is not listed is not bounded.
-func New(perSecond map[Operation]int32) *Budget {
-	b := &Budget{queues: map[Operation]*queue{}}
-	for operation, rate := range perSecond {
-		b.queues[operation] = &queue{interval: time.Second / time.Duration(max(1, rate)), places: map[string]time.Time{}}
+// New returns a budget of so many calls per second for each operation. An operation that is not listed is bounded by the
+// ceiling only, and by nothing if that is nil.
+func New(ceiling *Ceiling, perSecond map[Operation]int32) *Budget {
+	b := &Budget{lines: map[Operation]*line{}, ceiling: ceiling}
+	for operation, n := range perSecond {
+		b.line(operation).rate.configure(n)
 	}
 	return b
 }
 
-// Take asks for n calls in a row on behalf of the caller id. Zero means: call now, and say Done. Anything else is how
-// long to stay away; who comes back with the same id has kept its place. Asking again changes nothing, so a caller may
-// ask before it prepares a call and once more before it makes it.
-func (b *Budget) Take(operation Operation, id string, n int, now time.Time) time.Duration {
+// Take asks on behalf of a caller. Zero means: make the calls now, then say Done. Anything else is how long to stay away.
+//
+// A caller that asks again keeps its place in the order of asking; its lane, deadline and number of calls become the new
+// ones. A caller that was granted its calls is granted them again until it says Done, for a minute, so that it may ask
+// before it prepares them and once more right before it makes them.
+func (b *Budget) Take(ask Ask, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	q, bounded := b.queues[operation]
-	if !bounded {
-		return 0
-	}
-	place, waiting := q.places[id]
-	if !waiting {
-		place = q.next
-		if place.Before(now) {
-			place = now
-			q.forgetUnclaimed(now)
-		}
-		q.next = place.Add(q.interval * time.Duration(n))
-		q.places[id] = place
-	}
-	return max(0, place.Sub(now))
+	l := b.line(ask.Operation)
+	l.expire(now)
+	return l.take(ask, now)
 }
 
-// Done gives up a place: its calls were made, or are not wanted any more.
+// Done says that the calls were made, or are not wanted any more. A caller that has no use for its place says it, too:
+// until it would have come back, the others wait behind it.
 func (b *Budget) Done(operation Operation, id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if q, bounded := b.queues[operation]; bounded {
-		delete(q.places, id)
+	b.line(operation).drop(id)
+}
+
+// Throttled says that the service refused a call for too many calls. The operation's rate is halved, once for all
+// refusals of a second and not below a sixteenth of what is configured, and comes back slowly.
+func (b *Budget) Throttled(operation Operation, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.line(operation).rate.throttled(now)
+}
+
+// Resume says that the service can be called again after the delay. Until then nobody is granted anything; then the rates
+// rise from a quarter to all of themselves within half a minute.
+func (b *Budget) Resume(now time.Time, delay time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.start.from = now.Add(delay)
+}
+
+// Resize changes the rates. Whoever waits goes on waiting, and is told anew when it comes back.
+func (b *Budget) Resize(perSecond map[Operation]int32, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for operation := range perSecond {
+		b.line(operation)
+	}
+	for operation, l := range b.lines {
+		l.expire(now)
+		if n, listed := perSecond[operation]; listed {
+			l.rate.configure(n)
+		} else {
+			l.rate.configured = 0
+		}
 	}
 }
 
-// forgetUnclaimed runs when the queue is empty, so that callers which vanished do not pile up.
-func (q *queue) forgetUnclaimed(now time.Time) {
-	for id, place := range q.places {
-		if now.Sub(place) > keepUnclaimed {
-			delete(q.places, id)
-		}
+// Waiting counts the callers that wait for each operation, without those that did not come back when they should have.
+// It is as of the last time that anybody asked.
+func (b *Budget) Waiting() map[Operation]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	waiting := make(map[Operation]int, len(b.lines))
+	for operation, l := range b.lines {
+		waiting[operation] = l.order.len()
 	}
+	return waiting
+}
+
+// line is what the budget knows of an operation, listed or not.
+func (b *Budget) line(operation Operation) *line {
+	l, known := b.lines[operation]
+	if !known {
+		l = &line{start: &b.start, ceiling: b.ceiling, asks: map[string]*ask{}}
+		b.lines[operation] = l
+	}
+	return l
 }

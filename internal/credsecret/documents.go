@@ -95,7 +95,7 @@ func documents(record Record) ([]mqttcred.Token, []mqttcred.Permission, []mqttcr
 	}
 	retired := []mqttcred.RetiredToken{}
 	for _, r := range record.Retired {
-		entry := mqttcred.RetiredToken{Token: wireToken(r.Issued), Topics: names(r.Scope.Topics), Client: r.Client}
+		entry := mqttcred.RetiredToken{Token: wireToken(r.Issued), Topics: names(r.Scope.Topics), Client: r.Client, KeyID: r.KeyID}
 		if !r.RevokeAt.IsZero() {
 			at := r.RevokeAt.UTC()
 			entry.RevokeAt = &at
@@ -199,7 +199,7 @@ func readToken(t mqttcred.Token, filters []string) (Issued, bool) {
 
 func readRetired(r mqttcred.RetiredToken) (Retired, bool) {
 	issued, ok := readToken(r.Token, r.Topics)
-	retired := Retired{Issued: issued, Client: r.Client}
+	retired := Retired{Issued: issued, Client: r.Client, KeyID: r.KeyID}
 	if r.RevokeAt != nil {
 		retired.RevokeAt = r.RevokeAt.UTC()
 	}

@@ -27,22 +27,26 @@ const (
 // Type is the type of every token Secret, so that watches can select it.
 const Type = prefix + "token"
 
-// factsVersion is written into Facts; a reader takes any version and ignores fields it does not know.
-const factsVersion = 1
+// factsVersion is written into Facts; a reader takes any version and ignores fields it does not know. Version 2 names the
+// instance, and the AccessKey ids of retired tokens; version 1 had some of those revoked from the Secret.
+const factsVersion = 2
 
 // Facts is what decisions and status need to know of the Secret, tokens apart.
 type Facts struct {
-	Version    int            `json:"v"`
-	Generation int64          `json:"generation"` // of the grant that the Secret was written for
-	Revision   int64          `json:"revision"`   // how often tokens were issued into it
-	Scope      string         `json:"scope"`      // token.ScopeID of the tokens in use
-	Client     string         `json:"client"`     // <instance id>/<client id>
-	KeyID      string         `json:"key"`        // AccessKey id in the username
-	Reissue    string         `json:"reissue,omitempty"`
-	Rendering  string         `json:"rendering"` // Layout.ID
-	Issued     time.Time      `json:"issued"`
-	Tokens     []TokenFacts   `json:"tokens"`
-	Retired    []RetiredFacts `json:"retired,omitempty"`
+	Version    int    `json:"v"`
+	Generation int64  `json:"generation"`         // of the grant that the Secret was written for
+	Revision   int64  `json:"revision"`           // how often tokens were issued into it
+	Scope      string `json:"scope"`              // token.ScopeID of the tokens in use
+	Client     string `json:"client"`             // <instance id>/<client id>
+	Instance   string `json:"instance,omitempty"` // namespace/name of the MqttInstance
+	// InstanceUID tells an MqttInstance from another one of its name.
+	InstanceUID string         `json:"instanceUID,omitempty"`
+	KeyID       string         `json:"key"` // AccessKey id in the username
+	Reissue     string         `json:"reissue,omitempty"`
+	Rendering   string         `json:"rendering"` // Layout.ID
+	Issued      time.Time      `json:"issued"`
+	Tokens      []TokenFacts   `json:"tokens"`
+	Retired     []RetiredFacts `json:"retired,omitempty"`
 }
 
 // TokenFacts describes a token in use.
@@ -57,7 +61,8 @@ type TokenFacts struct {
 // RetiredFacts describes a retired token.
 type RetiredFacts struct {
 	Expires     time.Time `json:"expires"`
-	RevokeAt    time.Time `json:"revokeAt,omitzero"`
+	RevokeAt    time.Time `json:"revokeAt,omitzero"` // version 1 only
+	KeyID       string    `json:"key,omitempty"`
 	Fingerprint string    `json:"fingerprint"`
 }
 
@@ -72,6 +77,15 @@ func ReadFacts(meta *metav1.ObjectMeta) (Facts, error) {
 		return Facts{}, fmt.Errorf("reading annotation %s: %w", FactsAnnotation, errNotWritten)
 	}
 	return facts, nil
+}
+
+// Encode is the text of FactsAnnotation. It fails only on times that no version writes.
+func (f Facts) Encode() (string, error) {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return "", fmt.Errorf("writing annotation %s: %w", FactsAnnotation, err)
+	}
+	return string(text), nil
 }
 
 // MaxRetired is the most retired tokens that a Secret may list.
@@ -112,7 +126,7 @@ func (r Record) Describe(grantUID string) ([]TokenFacts, []RetiredFacts) {
 	var retired []RetiredFacts
 	for _, t := range r.Retired {
 		retired = append(retired, RetiredFacts{
-			Expires: t.Expires.UTC(), RevokeAt: t.RevokeAt.UTC(), Fingerprint: t.Value.Fingerprint(grantUID),
+			Expires: t.Expires.UTC(), RevokeAt: t.RevokeAt.UTC(), KeyID: t.KeyID, Fingerprint: t.Value.Fingerprint(grantUID),
 		})
 	}
 	return tokens, retired

@@ -22,8 +22,8 @@ func TestFactsDescribeTheSecret(t *testing.T) {
 	fingerprint := func(text string) string { return token.NewValue(text).Fingerprint(grantUID) }
 	end := noon.Add(24 * time.Hour)
 	want := credsecret.Facts{
-		Version: 1, Generation: 3, Revision: 7, Reissue: "now",
-		Scope: token.ScopeID(record.Scopes()), Client: "post-cn-1/GID_line_a@@@press-07", KeyID: "LTAI1",
+		Version: 2, Generation: 3, Revision: 7, Reissue: "now",
+		Scope: token.ScopeID(record.Scopes()), Client: "post-cn-1/GID_line_a@@@press-07", Instance: "mqtt-system/factory", KeyID: "LTAI1",
 		Rendering: layout().ID(), Issued: noon,
 		Tokens: []credsecret.TokenFacts{
 			{Type: token.Subscribe, TopicCount: 2, Issued: noon, Expires: end, Fingerprint: fingerprint("subscribe-text")},

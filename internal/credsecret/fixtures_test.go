@@ -20,7 +20,7 @@ func layout() credsecret.Layout {
 	return credsecret.Layout{
 		Namespace: "line-a", Name: "press-07-mqtt",
 		GrantName: "press-07", GrantUID: grantUID, ClusterID: "cluster-1",
-		InstanceID: "post-cn-1", KeyID: "LTAI1",
+		InstanceKey: "mqtt-system/factory", InstanceID: "post-cn-1", KeyID: "LTAI1",
 		ClientID: "GID_line_a@@@press-07", GroupID: "GID_line_a", DeviceID: "press-07",
 		Broker:      credsecret.Broker{Host: "broker.example", TLSPort: 8883, WSSPort: 443, TCPPort: 1883},
 		RenewBefore: 8 * time.Hour,

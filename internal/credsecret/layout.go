@@ -44,11 +44,13 @@ type Layout struct {
 	GrantUID  string
 	ClusterID string
 
-	InstanceID string
-	KeyID      string
-	ClientID   string // empty for a grant without a device id
-	GroupID    string
-	DeviceID   string
+	InstanceID  string
+	InstanceKey string // namespace/name of the MqttInstance
+	InstanceUID string
+	KeyID       string
+	ClientID    string // empty for a grant without a device id
+	GroupID     string
+	DeviceID    string
 
 	Broker Broker
 
@@ -86,7 +88,7 @@ func (l Layout) Client() string {
 }
 
 // Render returns the Secret that carries the record. Of the facts it takes generation, revision and reissue; it fills
-// in the others. It fails on a template that does not render, on labels, annotations and sizes that no Secret can have,
+// in the others. Without tokens the Secret keeps what is no secret: where to connect, and as whom. It fails on a template that does not render, on labels, annotations and sizes that no Secret can have,
 // and on a record that ReadRecord would refuse.
 func (l Layout) Render(record Record, facts Facts, renewAt time.Time) (*corev1.Secret, error) {
 	if err := record.check(); err != nil {
@@ -99,17 +101,18 @@ func (l Layout) Render(record Record, facts Facts, renewAt time.Time) (*corev1.S
 	facts.Version = factsVersion
 	facts.Scope = token.ScopeID(record.Scopes())
 	facts.Client = l.Client()
+	facts.Instance, facts.InstanceUID = l.InstanceKey, l.InstanceUID
 	facts.KeyID = l.KeyID
 	facts.Rendering = l.ID()
 	facts.Issued = record.Issued().UTC()
 	facts.Tokens, facts.Retired = record.Describe(l.GrantUID)
-	text, err := json.Marshal(facts)
+	text, err := facts.Encode()
 	if err != nil {
-		return nil, fmt.Errorf("writing annotation %s: %w", FactsAnnotation, err)
+		return nil, err
 	}
 	annotations := map[string]string{}
 	maps.Copy(annotations, l.Annotations)
-	annotations[FactsAnnotation] = string(text)
+	annotations[FactsAnnotation] = text
 	annotations[GrantUIDAnnotation] = l.GrantUID
 	annotations[ClusterIDAnnotation] = l.ClusterID
 	labels := map[string]string{}
@@ -128,18 +131,26 @@ func (l Layout) Render(record Record, facts Facts, renewAt time.Time) (*corev1.S
 // Check reports whether Render will succeed with tokens of these scopes. It takes long texts in place of the tokens, so
 // that a template that fails on them does so before any token is applied for.
 func (l Layout) Check(scopes []token.Scope, now time.Time) error {
+	_, err := l.Render(placeholder(scopes, now), Facts{}, now)
+	return err
+}
+
+func placeholder(scopes []token.Scope, now time.Time) Record {
 	var record Record
 	for _, scope := range scopes {
 		value := token.NewValue(strings.Repeat("x", longestToken))
 		record.Tokens = append(record.Tokens, Issued{Scope: scope, Value: value, Issued: now, Expires: now.Add(time.Hour)})
 	}
-	_, err := l.Render(record, Facts{}, now)
-	return err
+	return record
 }
 
-// Keys lists every data key that the layout writes, tokens or not.
-func (l Layout) Keys() (map[string]bool, error) {
-	data, err := l.data(Record{}, time.Time{})
+// Keys lists every data key that the layout writes, with tokens or without.
+func (l Layout) Keys(withTokens bool) (map[string]bool, error) {
+	var record Record
+	if withTokens {
+		record = placeholder([]token.Scope{{Type: token.Publish}}, time.Time{})
+	}
+	data, err := l.data(record, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +173,12 @@ func (l Layout) data(record Record, renewAt time.Time) (map[string][]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if err := l.addTemplates(values, fields); err != nil {
+	if len(record.Tokens) > 0 {
+		err = l.addTemplates(values, fields)
+	} else {
+		withdraw(values)
+	}
+	if err != nil {
 		return nil, err
 	}
 	data, size := map[string][]byte{}, 0
@@ -174,6 +190,16 @@ func (l Layout) data(record Record, renewAt time.Time) (map[string][]byte, error
 		return nil, fmt.Errorf("the Secret would hold %d bytes, more than %d", size, MaxSize)
 	}
 	return data, nil
+}
+
+// withdraw takes out what only tokens give a meaning, so that no client takes the rest for a way in.
+func withdraw(values map[string]string) {
+	for _, key := range []string{
+		mqttcred.KeyPassword, mqttcred.KeyExpiresAt, mqttcred.KeyRenewAt,
+		mqttcred.EnvPassword, mqttcred.EnvExpiresAt, mqttcred.EnvRenewAt,
+	} {
+		delete(values, key)
+	}
 }
 
 // fields are the values under the names that templates use.

@@ -67,7 +67,7 @@ func TestKeys(t *testing.T) {
 						t.Errorf("%s ends in a newline", key)
 					}
 				}
-				promised, err := l.Keys()
+				promised, err := l.Keys(true)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -21,7 +21,7 @@ func (t TokenFacts) equal(other TokenFacts) bool {
 }
 
 func (t RetiredFacts) equal(other RetiredFacts) bool {
-	return t.Fingerprint == other.Fingerprint && t.Expires.Equal(other.Expires) && t.RevokeAt.Equal(other.RevokeAt)
+	return t.Fingerprint == other.Fingerprint && t.KeyID == other.KeyID && t.Expires.Equal(other.Expires) && t.RevokeAt.Equal(other.RevokeAt)
 }
 
 // Known is the part of the record that the facts describe, each token once and with the times of the facts. Texts that
@@ -31,7 +31,7 @@ func (r Record) Known(facts Facts, grantUID string) Record {
 	inUse, rest := map[string]Issued{}, map[string]Retired{}
 	for _, t := range r.Tokens {
 		inUse[t.Value.Fingerprint(grantUID)] = t
-		rest[t.Value.Fingerprint(grantUID)] = Retired{Issued: t, Client: facts.Client}
+		rest[t.Value.Fingerprint(grantUID)] = Retired{Issued: t, Client: facts.Client, KeyID: facts.KeyID}
 	}
 	for _, t := range r.Retired {
 		rest[t.Value.Fingerprint(grantUID)] = t

@@ -30,7 +30,9 @@ type Retired struct {
 	Issued
 	// Client is whom it was issued for, as in Facts.
 	Client string
-	// RevokeAt is when it must be revoked; zero: it is left to expire.
+	// KeyID is the AccessKey id it was issued for; empty where an older manager did not write it down.
+	KeyID string
+	// RevokeAt is when an older manager meant to revoke it from here; zero: it is left to expire.
 	RevokeAt time.Time
 }
 

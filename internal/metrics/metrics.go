@@ -8,10 +8,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics counts and times the calls to the token service, and tells how its clock differs from ours.
+// Metrics counts and times the calls to the token service, shows what waits for one, and tells how the service's clock
+// differs from ours.
 type Metrics struct {
 	calls     *prometheus.CounterVec
 	durations *prometheus.HistogramVec
+	pending   *prometheus.GaugeVec
 	skew      prometheus.Gauge
 }
 
@@ -32,8 +34,12 @@ func New(registerer prometheus.Registerer) *Metrics {
 			Name: "mqtttoken_service_clock_skew_seconds",
 			Help: "How far the clock of the token service is ahead of ours, negative if it is behind, as last estimated.",
 		}),
+		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "mqtttoken_pending_revocations",
+			Help: "Tokens on record that must still be revoked, by the reason why they must go.",
+		}, []string{"reason"}),
 	}
-	registerer.MustRegister(m.calls, m.durations, m.skew)
+	registerer.MustRegister(m.calls, m.durations, m.pending, m.skew)
 	return m
 }
 
@@ -45,3 +51,8 @@ func (m *Metrics) ObserveCall(operation, outcome string, took time.Duration) {
 
 // SetServiceClockSkew reports how far the service's clock is ahead of ours; negative if it is behind.
 func (m *Metrics) SetServiceClockSkew(ahead time.Duration) { m.skew.Set(ahead.Seconds()) }
+
+// SetPendingRevocations shows how many tokens must still be revoked for a reason.
+func (m *Metrics) SetPendingRevocations(reason string, count int) {
+	m.pending.WithLabelValues(reason).Set(float64(count))
+}

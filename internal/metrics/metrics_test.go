@@ -40,6 +40,23 @@ mqtttoken_service_calls_total{operation="Apply",outcome="ok"} 1
 	}
 }
 
+func TestPendingRevocationsAreShownByReason(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	m := metrics.New(registry)
+	m.SetPendingRevocations("Held", 3)
+	m.SetPendingRevocations("Deleted", 7)
+	m.SetPendingRevocations("Held", 0)
+	const want = `
+# HELP mqtttoken_pending_revocations Tokens on record that must still be revoked, by the reason why they must go.
+# TYPE mqtttoken_pending_revocations gauge
+mqtttoken_pending_revocations{reason="Deleted"} 7
+mqtttoken_pending_revocations{reason="Held"} 0
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "mqtttoken_pending_revocations"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheSkewIsTheLastOneSet(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	m := metrics.New(registry)
@@ -57,7 +74,9 @@ mqtttoken_service_clock_skew_seconds ` + want + "\n"
 
 func TestMetricsKeepTheRulesForNamesAndLabels(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	metrics.New(registry).ObserveCall("Query", "ok", time.Second)
+	m := metrics.New(registry)
+	m.ObserveCall("Query", "ok", time.Second)
+	m.SetPendingRevocations("Held", 1)
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
 		t.Fatal(err)

@@ -21,30 +21,41 @@ const (
 // SecretState tells apart what is known about the token Secret. Only a missing one leads to new tokens.
 type SecretState int
 
-// The four states.
+// The five states.
 const (
 	SecretMissing SecretState = iota
 	SecretOurs
+	// SecretInherited is another grant's, which this one is to take over with the tokens in it.
+	SecretInherited
 	SecretForeign
 	SecretUnreadable
 )
 
 // Input is everything a decision rests on.
 type Input struct {
+	// Now is the moment by the service's clock.
 	Now  time.Time
 	Seed string // identifies the grant for ever: the source of its jitter
 
-	Deleting  bool
-	Abandon   bool // on deletion, leave the current tokens to expire
-	Denied    bool // the access rules do not allow what is wanted
-	Suspended bool
+	Deleting bool
+	Overdue  bool // the deletion has waited for the service as long as it may
+	Abandon  bool // on deletion, leave the current tokens to expire
+	OnHold   bool // the client is to be cut off
+	Denied   bool // the access rules do not allow what is wanted
+	// Withdrawable says that the denial may take away what the Secret holds.
+	Withdrawable bool
+	Suspended    bool
 
 	Wanted      []token.Scope
 	Client      string // identifies whom the tokens are for: client and instance id
 	KeyID       string // the AccessKey id that clients present; empty while it is not known
+	Compromised string // an AccessKey id whose tokens must not outlive their replacement; empty for none
 	Reissue     string // the value that asks for new tokens once; empty asks for nothing
 	Rendering   string // identifies how the Secret should look, tokens apart
 	RenewBefore time.Duration
+	Overlap     time.Duration // how long a token that must be revoked stays usable
+	Flaky       bool          // the service failed of late: renew earlier
+	VerifyAt    time.Time     // when to ask the service about the tokens; zero: never
 
 	Secret      SecretState
 	Held        Held
@@ -64,6 +75,8 @@ type Held struct {
 	Retired   []Retired
 	Touched   bool // somebody else wrote keys or facts that are ours
 	Damaged   bool // the tokens in the payload are not the ones on record
+	Going     bool // somebody deleted the Secret; it is there until its tokens are known elsewhere
+	Invalid   bool // the service called one of the tokens invalid
 }
 
 // HeldToken is a token in use.
@@ -75,8 +88,9 @@ type HeldToken struct {
 // Retired is a token that a newer one replaced and that is not over yet.
 type Retired struct {
 	Fingerprint string
+	KeyID       string
 	Expires     time.Time
-	RevokeAt    time.Time // zero: it is left to expire
+	RevokeAt    time.Time // written by an older manager, which revoked from the Secret; zero: it is left to expire
 }
 
 // Verb is what to do.
@@ -84,12 +98,15 @@ type Verb int
 
 // The verbs.
 const (
-	Keep    Verb = iota // nothing until Next
-	Wait                // something is wanted but must not be done now; Next is zero where only a change helps
-	Apply               // apply for every wanted scope and write the Secret
-	Rewrite             // write the Secret again with the tokens it holds
-	Revoke              // revoke the tokens named in Revoke
-	Release             // revoke the tokens named in Revoke, then let the deleted grant go
+	Keep     Verb = iota // nothing until Next
+	Wait                 // something is wanted but must not be done now; Next is zero where only a change helps
+	Apply                // apply for every wanted scope and write the Secret
+	Rewrite              // write the Secret again with the tokens it holds
+	Verify               // ask the service whether the tokens are valid
+	Adopt                // make the other grant's Secret this one's
+	Withdraw             // have every token revoked and take the current ones out of the Secret
+	Release              // revoke the tokens named in Revoke, then let the deleted grant go
+	HandOver             // leave the tokens named in Revoke to the ledger, then let the deleted grant go
 )
 
 // Reason says why, in the words of the rule that matched.
@@ -97,23 +114,26 @@ type Reason string
 
 // The reasons, in the order of the rules.
 const (
-	ReasonUnreadable    Reason = "SecretUnreadable"
-	ReasonDeleting      Reason = "Deleting"
-	ReasonForeign       Reason = "SecretForeign"
-	ReasonRevocationDue Reason = "RevocationDue"
-	ReasonDenied        Reason = "Denied"
-	ReasonSuspended     Reason = "Suspended"
-	ReasonMissing       Reason = "SecretMissing"
-	ReasonDamaged       Reason = "SecretDamaged"
-	ReasonScopeChanged  Reason = "ScopeChanged"
-	ReasonKeyRotated    Reason = "KeyRotated"
-	ReasonReissue       Reason = "ReissueRequested"
-	ReasonFuture        Reason = "IssuedInFuture"
-	ReasonExpired       Reason = "Expired"
-	ReasonDue           Reason = "RenewalDue"
-	ReasonOutdated      Reason = "SecretOutdated"
-	ReasonCurrent       Reason = "Current"
-	ReasonBackoff       Reason = "Backoff"
+	ReasonUnreadable   Reason = "SecretUnreadable"
+	ReasonDeleting     Reason = "Deleting"
+	ReasonForeign      Reason = "SecretForeign"
+	ReasonInherited    Reason = "SecretInherited"
+	ReasonHeld         Reason = "Held"
+	ReasonDenied       Reason = "Denied"
+	ReasonSuspended    Reason = "Suspended"
+	ReasonMissing      Reason = "SecretMissing"
+	ReasonDamaged      Reason = "SecretDamaged"
+	ReasonScopeChanged Reason = "ScopeChanged"
+	ReasonKeyRotated   Reason = "KeyRotated"
+	ReasonReissue      Reason = "ReissueRequested"
+	ReasonInvalid      Reason = "TokenInvalid"
+	ReasonFuture       Reason = "IssuedInFuture"
+	ReasonExpired      Reason = "Expired"
+	ReasonDue          Reason = "RenewalDue"
+	ReasonOutdated     Reason = "SecretOutdated"
+	ReasonVerify       Reason = "VerificationDue"
+	ReasonCurrent      Reason = "Current"
+	ReasonBackoff      Reason = "Backoff"
 )
 
 // Decision is what to do, why, and when to ask again at the latest.
@@ -141,38 +161,70 @@ func (in Input) decide() Decision {
 		return in.release()
 	case in.Secret == SecretForeign:
 		return Decision{Verb: Wait, Reason: ReasonForeign}
+	case in.Secret == SecretInherited:
+		return Decision{Verb: Adopt, Reason: ReasonInherited}
+	case in.OnHold:
+		return in.withoutIssuing(ReasonHeld, true)
+	case in.Denied:
+		return in.withoutIssuing(ReasonDenied, in.Withdrawable)
+	case in.Suspended:
+		return in.withoutIssuing(ReasonSuspended, false)
 	}
 	issue := in.reasonToIssue()
 	switch {
-	case issue != "" && in.mayIssue() && !in.notBefore(issue).After(in.Now):
+	case issue != "" && !in.notBefore(issue).After(in.Now):
 		return Decision{Verb: Apply, Reason: issue}
-	case len(in.DueRevocations()) > 0: // also while issuing has to wait: an outage of one must not hold up the other
-		return Decision{Verb: Revoke, Reason: ReasonRevocationDue, Revoke: in.DueRevocations()}
-	case issue != "" && in.mayIssue():
-		return Decision{Verb: Wait, Reason: ReasonBackoff, Next: earliest(in.notBefore(issue), in.NextRevocation())}
-	case in.Denied:
-		return Decision{Verb: Wait, Reason: ReasonDenied, Next: in.nextChange()}
-	case in.Suspended:
-		return Decision{Verb: Wait, Reason: ReasonSuspended, Next: in.nextChange()}
-	case in.Held.Rendering != in.Rendering || in.Held.Touched:
+	case issue != "":
+		return in.meanwhile(Decision{Verb: Wait, Reason: ReasonBackoff, Next: in.notBefore(issue)})
+	case in.Held.Rendering != in.Rendering || in.Held.Touched || in.mustNotStay():
 		return Decision{Verb: Rewrite, Reason: ReasonOutdated}
+	case !in.VerifyAt.IsZero() && !in.VerifyAt.After(in.Now):
+		return Decision{Verb: Verify, Reason: ReasonVerify}
 	}
-	return Decision{Verb: Keep, Reason: ReasonCurrent, Next: earliest(in.RenewAt(), in.NextRevocation())}
+	return Decision{Verb: Keep, Reason: ReasonCurrent, Next: earliest(in.RenewAt(), in.VerifyAt)}
+}
+
+// withoutIssuing is for a grant that must not have new tokens: those it has go if they must, or if somebody deletes the
+// Secret, which nothing would replace.
+func (in Input) withoutIssuing(reason Reason, withdraw bool) Decision {
+	if in.Secret == SecretOurs && (in.Held.Going || withdraw && (len(in.Held.Tokens) > 0 || in.Held.anyAlive(in.Now))) {
+		return Decision{Verb: Withdraw, Reason: reason}
+	}
+	next := in.Held.Expires()
+	if !next.After(in.Now) {
+		next = time.Time{}
+	}
+	return in.meanwhile(Decision{Verb: Wait, Reason: reason, Next: next})
+}
+
+// meanwhile does not let a retired token that must go wait for what the grant waits for. The Secret written again says
+// that its tokens are for the client and the key of today; where they are not, only new tokens help.
+func (in Input) meanwhile(wait Decision) Decision {
+	asRecorded := in.Secret == SecretOurs && !in.Held.Going && !in.Held.Damaged &&
+		in.Held.Client == in.Client && in.Held.KeyID == in.KeyID
+	if asRecorded && in.mustNotStay() {
+		return Decision{Verb: Rewrite, Reason: wait.Reason}
+	}
+	return wait
 }
 
 // reasonToIssue is empty while the tokens in the Secret are good.
 func (in Input) reasonToIssue() Reason {
 	switch {
-	case in.Secret == SecretMissing:
+	case in.Secret == SecretMissing || in.Held.Going:
 		return ReasonMissing
-	case in.Held.Damaged || len(in.Held.Tokens) == 0:
+	case in.Held.Damaged:
 		return ReasonDamaged
+	case len(in.Held.Tokens) == 0: // they were taken out, and may be there again
+		return ReasonMissing
 	case in.Held.ScopeID != token.ScopeID(in.Wanted) || in.Held.Client != in.Client:
 		return ReasonScopeChanged
 	case in.KeyID != "" && in.Held.KeyID != in.KeyID:
 		return ReasonKeyRotated
 	case in.Reissue != "" && in.Held.Reissue != in.Reissue:
 		return ReasonReissue
+	case in.Held.Invalid:
+		return ReasonInvalid
 	case in.Held.Issued.After(in.Now.Add(FutureTolerance)):
 		return ReasonFuture
 	case !in.Held.Expires().After(in.Now):
@@ -182,8 +234,6 @@ func (in Input) reasonToIssue() Reason {
 	}
 	return ""
 }
-
-func (in Input) mayIssue() bool { return !in.Denied && !in.Suspended }
 
 // notBefore holds back what comes too soon: a retry before its time, or right after the last issue one that the spec
 // did not ask for. What somebody else wrote into the Secret can look like a change of the spec, so it counts as none.
@@ -198,91 +248,49 @@ func (in Input) notBefore(reason Reason) time.Time {
 	return in.NotBefore
 }
 
+// mustNotStay reports whether a retired token must be revoked and is in no ledger yet. It asks what the rewriting will
+// ask: a token that one of the two would let end by itself would have the Secret written again and again.
+func (in Input) mustNotStay() bool {
+	change := Change{Now: in.Now, Overlap: in.Overlap, Compromised: in.Compromised}
+	return slices.ContainsFunc(in.Held.Retired, func(r Retired) bool {
+		fate := change.Of(Generation{KeyID: r.KeyID, Expires: r.Expires, RevokeAt: r.RevokeAt})
+		return r.Expires.After(in.Now) && !fate.RevokeAt.IsZero()
+	})
+}
+
 // release comes back, at the latest, when a token that cannot be revoked has ended by itself.
 func (in Input) release() Decision {
-	d := Decision{Verb: Release, Reason: ReasonDeleting, Revoke: in.toRelease()}
-	ends := map[string]time.Time{}
-	for _, t := range in.Held.Tokens {
-		ends[t.Fingerprint] = t.Expires
+	d := Decision{Verb: Release, Reason: ReasonDeleting}
+	for _, t := range in.toRelease() {
+		d.Revoke, d.Next = append(d.Revoke, t.Fingerprint), earliest(d.Next, t.Expires)
 	}
-	for _, r := range in.Held.Retired {
-		ends[r.Fingerprint] = r.Expires
-	}
-	for _, fingerprint := range d.Revoke {
-		d.Next = earliest(d.Next, ceil(ends[fingerprint]))
+	slices.Sort(d.Revoke)
+	d.Revoke = slices.Compact(d.Revoke) // only forged facts name a token twice
+	if in.Overdue && len(d.Revoke) > 0 {
+		d.Verb = HandOver
 	}
 	return d
 }
 
 // toRelease lists what a deletion revokes: everything alive, less the current tokens of a grant that abandons them.
-// What the access rules took away cannot be kept that way.
-func (in Input) toRelease() []string {
+// What the access rules took away, or a hold, cannot be kept that way.
+func (in Input) toRelease() []HeldToken {
 	if in.Secret != SecretOurs {
 		return nil
 	}
-	var list []string
-	if !in.Abandon || in.Denied {
-		for _, t := range in.Held.Tokens {
-			if t.Expires.After(in.Now) {
-				list = append(list, t.Fingerprint)
-			}
-		}
+	var list []HeldToken
+	if !in.Abandon || in.Denied || in.OnHold {
+		list = append(list, in.Held.Tokens...)
 	}
 	for _, r := range in.Held.Retired {
-		if r.Expires.After(in.Now) {
-			list = append(list, r.Fingerprint)
-		}
+		list = append(list, HeldToken{Fingerprint: r.Fingerprint, Expires: r.Expires})
 	}
-	slices.Sort(list)
-	return list
+	return slices.DeleteFunc(list, func(t HeldToken) bool { return !t.Expires.After(in.Now) })
 }
 
-// DueRevocations lists, by fingerprint, retired tokens whose overlap is over.
-func (in Input) DueRevocations() []string {
-	var list []string
-	for _, r := range in.Held.Retired {
-		if r.pending(in.Now) && !r.RevokeAt.After(in.Now) {
-			list = append(list, r.Fingerprint)
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
-// NextRevocation is when the next overlap ends; zero without one.
-func (in Input) NextRevocation() time.Time {
-	var next time.Time
-	for _, r := range in.Held.Retired {
-		if r.pending(in.Now) {
-			next = earliest(next, r.RevokeAt)
-		}
-	}
-	return next
-}
-
-// nextChange is when a grant that may not be renewed changes by itself: an overlap or its tokens' life ends.
-func (in Input) nextChange() time.Time {
-	expires := in.Held.Expires()
-	if !expires.After(in.Now) {
-		expires = time.Time{}
-	}
-	return earliest(expires, in.NextRevocation())
-}
-
-// pending reports whether the token must still be revoked: it is alive and not left to expire.
-func (r Retired) pending(now time.Time) bool {
-	return !r.RevokeAt.IsZero() && r.Expires.After(now) && r.RevokeAt.Before(r.Expires)
-}
-
-// PendingRevocations counts retired tokens that are still to be revoked.
-func (h Held) PendingRevocations(now time.Time) int {
-	count := 0
-	for _, r := range h.Retired {
-		if r.pending(now) {
-			count++
-		}
-	}
-	return count
+// anyAlive reports whether a retired token is.
+func (h Held) anyAlive(now time.Time) bool {
+	return slices.ContainsFunc(h.Retired, func(r Retired) bool { return r.Expires.After(now) })
 }
 
 // Expires is when the first token ends; zero without tokens.

@@ -25,7 +25,11 @@ func (in Input) RenewAt() time.Time {
 	if len(in.Held.Tokens) == 0 {
 		return time.Time{}
 	}
-	return RenewAt(in.Held.Issued, in.Held.Expires(), in.RenewBefore, in.Seed)
+	renewBefore := in.RenewBefore
+	if in.Flaky {
+		renewBefore += renewBefore / 2
+	}
+	return RenewAt(in.Held.Issued, in.Held.Expires(), renewBefore, in.Seed)
 }
 
 // RenewAt is expires - renewBefore - jitter, but never within the first minute or 5 % of the tokens' life. The jitter
@@ -45,6 +49,29 @@ func RenewAt(issued, expires time.Time, renewBefore time.Duration, seed string) 
 	return at
 }
 
+// VerifyAt is the next moment after the last one at which the service is asked about a grant's tokens: one in each
+// interval, spread evenly over it by the seed, whoever asks and whenever it started.
+func VerifyAt(last time.Time, interval time.Duration, seed string) time.Time {
+	if interval <= 0 {
+		return time.Time{}
+	}
+	phase := share(interval, fraction("verify/"+seed)).Truncate(time.Second)
+	if at := last.Truncate(interval).Add(phase); at.After(last) {
+		return at
+	}
+	return last.Truncate(interval).Add(phase + interval)
+}
+
+// slowestReaction is what a client with mounted files needs after a renewal that failed once: the kubelet takes up to
+// 90 s, and a call that fails takes up to 15 s and is tried again after 5.
+const slowestReaction = 110 * time.Second
+
+// IsShort reports whether tokens are renewed so late that a client may not have the new ones before the old ones end.
+func IsShort(validity, renewBefore time.Duration) bool {
+	left := min(renewBefore, share(validity, renewShare), validity-max(minRest, share(validity, restShare)))
+	return left < slowestReaction
+}
+
 // Backoff is how long to wait after so many failed attempts in a row: doubling from 5 s to 10 min, less a part that
 // depends on the seed, so that grants that failed together do not come back together.
 func Backoff(attempts int, seed string) time.Duration {
@@ -54,6 +81,9 @@ func Backoff(attempts int, seed string) time.Duration {
 	}
 	return (wait - time.Duration(fraction(seed)*float64(wait)/4)).Round(time.Second)
 }
+
+// Spread is a part of a duration that depends on the seed alone, evenly between nothing and all of it.
+func Spread(seed string, most time.Duration) time.Duration { return share(most, fraction(seed)) }
 
 func share(d time.Duration, part float64) time.Duration { return time.Duration(part * float64(d)) }
 

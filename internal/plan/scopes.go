@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/topic"
@@ -76,28 +75,4 @@ func scopes(topics map[token.Type][]topic.Filter) ([]token.Scope, error) {
 		return nil, errors.New("no topics are wanted")
 	}
 	return list, nil
-}
-
-// Exceeds reports whether a token with the old scope lets its bearer do something that none of the wanted scopes
-// allows. A filter counts as allowed when one wanted filter covers it alone; what only several cover together counts
-// as exceeding, which errs on the side of revoking.
-func Exceeds(old token.Scope, wanted []token.Scope) bool {
-	for _, action := range old.Type.Actions() {
-		for _, filter := range old.Topics {
-			allowed := func(s token.Scope) bool { return s.Allows(action, filter) }
-			if !slices.ContainsFunc(wanted, allowed) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// RevokeAt is when a token of an older generation must be revoked, now that the wanted scopes replace it: never (zero)
-// if it allows nothing more, or else after the overlap. An earlier moment on record stands.
-func RevokeAt(onRecord time.Time, exceeds bool, now time.Time, overlap time.Duration) time.Time {
-	if !exceeds {
-		return onRecord
-	}
-	return earliest(onRecord, now.Add(overlap).Truncate(time.Second))
 }

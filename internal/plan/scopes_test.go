@@ -3,7 +3,6 @@ package plan_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -178,55 +177,4 @@ func fewest(count map[token.Type]int) int {
 		best = min(best, tokens)
 	}
 	return best
-}
-
-func TestExceeds(t *testing.T) {
-	for sentence, tc := range map[string]struct {
-		old    token.Scope
-		wanted []token.Scope
-		want   bool
-	}{
-		"the same scope":                    {scope(token.Publish, "a"), []token.Scope{scope(token.Publish, "a")}, false},
-		"a wider scope follows":             {scope(token.Publish, "a"), []token.Scope{scope(token.Publish, "a", "b")}, false},
-		"another action follows beside it":  {scope(token.Publish, "a"), []token.Scope{scope(token.PublishSubscribe, "a")}, false},
-		"two tokens follow one":             {scope(token.PublishSubscribe, "a"), []token.Scope{scope(token.Publish, "a"), scope(token.Subscribe, "a")}, false},
-		"a filter that covers it follows":   {scope(token.Publish, "a/b"), []token.Scope{scope(token.Publish, "a/#")}, false},
-		"a topic is lost":                   {scope(token.Publish, "a", "b"), []token.Scope{scope(token.Publish, "a")}, true},
-		"an action is lost":                 {scope(token.PublishSubscribe, "a"), []token.Scope{scope(token.Publish, "a")}, true},
-		"a wildcard is lost":                {scope(token.Publish, "a/#"), []token.Scope{scope(token.Publish, "a/b", "a")}, true},
-		"the other action covers it":        {scope(token.Publish, "a"), []token.Scope{scope(token.Subscribe, "a")}, true},
-		"nothing follows":                   {scope(token.Publish, "a"), nil, true},
-		"only two filters together cover":   {scope(token.Publish, "a/#"), []token.Scope{scope(token.Publish, "a", "a/+/#")}, true},
-		"a scope of no type allows nothing": {token.Scope{}, nil, false},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			if got := plan.Exceeds(tc.old, tc.wanted); got != tc.want {
-				t.Errorf("got %v, want %v", got, tc.want)
-			}
-		})
-	}
-}
-
-func TestRevokeAt(t *testing.T) {
-	end := now.Add(5 * time.Minute)
-	for sentence, tc := range map[string]struct {
-		onRecord time.Time
-		exceeds  bool
-		overlap  time.Duration
-		want     time.Time
-	}{
-		"what allows nothing more is left to expire": {overlap: 5 * time.Minute},
-		"what is on record stands":                   {onRecord: soon, overlap: 5 * time.Minute, want: soon},
-		"what exceeds goes after the overlap":        {exceeds: true, overlap: 5 * time.Minute, want: end},
-		"no overlap is now":                          {exceeds: true, want: now},
-		"an earlier moment on record stands":         {onRecord: soon, exceeds: true, overlap: 5 * time.Minute, want: soon},
-		"a later one gives way":                      {onRecord: later, exceeds: true, overlap: 5 * time.Minute, want: end},
-	} {
-		t.Run(sentence, func(t *testing.T) {
-			at := now.Add(time.Millisecond)
-			if got := plan.RevokeAt(tc.onRecord, tc.exceeds, at, tc.overlap); !got.Equal(tc.want) {
-				t.Errorf("got %v, want %v", got, tc.want)
-			}
-		})
-	}
 }

@@ -33,6 +33,8 @@ type RetiredToken struct {
 	Topics []string `json:"topics"`
 	// Client is whom it was issued for.
 	Client string `json:"client"`
-	// RevokeAt is when the operator revokes it; absent when it is left to expire.
+	// KeyID is the AccessKey id that it was issued for.
+	KeyID string `json:"key,omitempty"`
+	// RevokeAt is when an older operator meant to revoke it; absent when it is left to expire.
 	RevokeAt *time.Time `json:"revokeAt,omitempty"`
 }

@@ -33,8 +33,15 @@ type Credentials struct {
 // ErrChanging is in the chain of Load's error when the folder was replaced each time Load read it.
 var ErrChanging = errors.New("the folder changed while it was read")
 
+// ErrWithdrawn is in the chain of Load's error while the Secret holds no tokens on purpose: the client is held, or is
+// not allowed what its grant asks for. Do not connect; wait for the files to change.
+var ErrWithdrawn = errors.New("the tokens were taken back")
+
 // dataLink is the symbolic link that the kubelet swaps; the files in the mounted folder point through it.
 const dataLink = "..data"
+
+// noTokens is what KeyTokens holds then.
+const noTokens = "[]"
 
 // attempts is how often Load starts again. The kubelet swaps at most once in many seconds, so the second succeeds.
 const attempts = 3
@@ -77,6 +84,9 @@ func resolve(dir string) (string, error) {
 
 func read(dir string) (Credentials, error) {
 	r := reader{dir: dir}
+	if r.optional(KeyTokens) == noTokens {
+		return Credentials{}, fmt.Errorf("reading credentials in %q: %w", dir, ErrWithdrawn)
+	}
 	c := Credentials{
 		Username: r.text(KeyUsername), Password: r.text(KeyPassword),
 		ClientID: r.optional(KeyClientID), GroupID: r.optional(KeyGroupID),

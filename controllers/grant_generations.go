@@ -1,0 +1,151 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
+)
+
+// retired lists the live tokens of older generations on record.
+func (seen observation) retired() []credsecret.Retired {
+	return slices.DeleteFunc(slices.Clone(seen.secret.record.Retired), func(t credsecret.Retired) bool {
+		return !t.Expires.After(seen.input.Now)
+	})
+}
+
+// superseded lists every live token on record: those in use are about to be old too. Ones that the service called
+// invalid are not alive.
+func (seen observation) superseded(invalid []string) []credsecret.Retired {
+	list := seen.retired()
+	for _, t := range seen.secret.record.Tokens {
+		if t.Expires.After(seen.input.Now) && !slices.Contains(invalid, t.Value.Fingerprint(string(seen.grant.UID))) {
+			list = append(list, credsecret.Retired{Issued: t, Client: seen.secret.facts.Client, KeyID: seen.secret.facts.KeyID})
+		}
+	}
+	return list
+}
+
+// change is what older tokens are held against when the decision is carried out.
+func (seen observation) change(why plan.Reason) plan.Change {
+	c := plan.Change{
+		Now: seen.input.Now, Wanted: seen.input.Wanted, Client: seen.input.Client, Overlap: seen.spec.Overlap,
+		Compromised: seen.input.Compromised,
+	}
+	switch {
+	case why == plan.ReasonHeld:
+		c.All = plan.CauseHeld
+	case why == plan.ReasonDenied && seen.input.Withdrawable:
+		c.All = plan.CauseDenied
+	case why == plan.ReasonReissue && seen.grant.Annotations[v1alpha1.ReissuePolicyAnnotation] == v1alpha1.ReissuePolicyRevoke:
+		c.All = plan.CauseReissued
+	case seen.secret.going || seen.input.Deleting:
+		c.All = plan.CauseDeleted
+	}
+	return c
+}
+
+// division is what becomes of older tokens.
+type division struct {
+	stay    []credsecret.Retired // left to expire
+	entries []ledger.Entry       // for the ledger
+	// clamped says that one would have to go, but ends by itself before its overlap does.
+	clamped bool
+}
+
+// divide tells the tokens that may be left to expire from those that must go.
+func (seen observation) divide(old []credsecret.Retired, change plan.Change) (d division) {
+	generations := make([]plan.Generation, 0, len(old))
+	for _, t := range old {
+		generations = append(generations, plan.Generation{
+			Scope: t.Scope, Client: t.Client, KeyID: t.KeyID, Issued: t.Issued.Issued, Expires: t.Expires, RevokeAt: t.RevokeAt,
+		})
+	}
+	for i, fate := range change.OfAll(generations) {
+		t := old[i]
+		d.clamped = d.clamped || fate.EndsFirst
+		switch {
+		case fate.Cause != "":
+			d.entries = append(d.entries, seen.entry(t, fate))
+		case fate.EndsFirst && change.All != "": // the Secret may not list it any more, so the ledger does until it ends
+			d.entries = append(d.entries, seen.entry(t, plan.Fate{RevokeAt: t.Expires, Cause: change.All}))
+		default:
+			t.RevokeAt = time.Time{}
+			d.stay = append(d.stay, t)
+		}
+	}
+	return d
+}
+
+// leftOver lists the tokens that came from the service, reached no Secret and will reach none: they do not fit what is
+// wanted by now.
+func (seen observation) leftOver(unsaved []unsavedToken, used []credsecret.Issued) []ledger.Entry {
+	var entries []ledger.Entry
+	for _, t := range unsaved {
+		inUse := slices.ContainsFunc(used, func(u credsecret.Issued) bool { return u.Value == t.Value })
+		if !inUse && t.Expires.After(seen.input.Now) {
+			entries = append(entries, seen.entry(credsecret.Retired{Issued: t.Issued, Client: t.client}, plan.Fate{RevokeAt: seen.input.Now, Cause: plan.CauseSurplus}))
+		}
+	}
+	return entries
+}
+
+func (seen observation) entry(t credsecret.Retired, fate plan.Fate) ledger.Entry {
+	return ledger.Entry{
+		Value: t.Value, Scope: t.Scope, Client: t.Client, Instance: seen.revokedOver(t.Client),
+		Expires: t.Expires, RevokeAt: fate.RevokeAt, Why: ledger.Why(fate.Cause),
+	}
+}
+
+// revokedOver names the MqttInstance over which a token can be revoked: the grant's, or the one that it was moved away
+// from. It is empty where nobody can; such a token is on record until it ends.
+func (seen observation) revokedOver(client string) string {
+	current := ""
+	switch {
+	case seen.instance != nil:
+		current = seen.instance.Spec.InstanceID
+	case seen.revoker != nil:
+		current = seen.revoker.instanceID
+	}
+	if issuedBy(client, current) {
+		return desired.InstanceKey(seen.grant).String()
+	}
+	return seen.former
+}
+
+// enter puts tokens into the ledger and reports whether they are there. If not, nothing may be taken off the Secret.
+func (r *GrantReconciler) enter(ctx context.Context, seen observation, out *outcome, entries []ledger.Entry) bool {
+	if len(entries) == 0 {
+		return true
+	}
+	switch err := r.Ledger.enter(ctx, seen.grant, entries, seen.input.Now); {
+	case err == nil:
+		return true
+	case errors.Is(err, ledger.ErrFull):
+		out.problem = backlogProblem()
+	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+		out.err = err
+	default:
+		out.problem = ledgerProblem(err)
+	}
+	return false
+}
+
+// allEntries has every token that the process knows of revoked, whether on record or not.
+func (r *GrantReconciler) allEntries(seen observation, change plan.Change) []ledger.Entry {
+	return append(seen.divide(seen.superseded(nil), change).entries, seen.leftOver(r.recent.of(seen.grant).unsaved, nil)...)
+}
+
+// sameScope reports whether two scopes allow the same.
+func sameScope(a, b token.Scope) bool {
+	return token.ScopeID([]token.Scope{a}) == token.ScopeID([]token.Scope{b})
+}

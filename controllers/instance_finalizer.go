@@ -1,0 +1,70 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+)
+
+// inUseRecheck is how often an instance in deletion looks whether anybody still revokes over it.
+const inUseRecheck = time.Second
+
+// finalize keeps an instance in deletion while grants or the ledger revoke over it, but not longer than a deletion may
+// take. The link stays in memory after that.
+func (r *InstanceReconciler) finalize(ctx context.Context, instance *v1alpha1.MqttInstance, now time.Time) (gone bool, err error) {
+	has := controllerutil.ContainsFinalizer(instance, v1alpha1.InstanceFinalizer)
+	if instance.DeletionTimestamp.IsZero() {
+		if has {
+			return false, nil
+		}
+		return false, r.patchFinalizer(ctx, instance, controllerutil.AddFinalizer)
+	}
+	if !has {
+		return true, nil
+	}
+	sum, err := r.census(ctx, instance, now)
+	if err != nil {
+		return false, err
+	}
+	key := client.ObjectKeyFromObject(instance)
+	pending := r.Ledger.pendingOf(key)
+	if now.Before(r.closesAt(instance, now)) && (sum.leaning > 0 || pending > 0) {
+		return false, nil
+	}
+	if err := client.IgnoreNotFound(r.patchFinalizer(ctx, instance, controllerutil.RemoveFinalizer)); err != nil {
+		return false, err
+	}
+	if pending == 0 {
+		r.Connections.accounts.Leave(key.String(), now)
+	}
+	delete(r.closing, key)
+	return true, nil
+}
+
+// closesAt is when an instance in deletion goes, needed or not. A deletion that seems to lie in the future, because the
+// clocks of API server and manager differ, counts from when this process first saw it.
+func (r *InstanceReconciler) closesAt(instance *v1alpha1.MqttInstance, now time.Time) time.Time {
+	key, since := client.ObjectKeyFromObject(instance), instance.DeletionTimestamp.Time
+	if seen, found := r.closing[key]; found && seen.Before(since) {
+		since = seen
+	}
+	if since.After(now) {
+		r.closing[key], since = now, now
+	}
+	return since.Add(r.RevocationDeadline)
+}
+
+func (r *InstanceReconciler) patchFinalizer(ctx context.Context, instance *v1alpha1.MqttInstance, change func(client.Object, string) bool) error {
+	before := instance.DeepCopy()
+	change(instance, v1alpha1.InstanceFinalizer)
+	if err := r.Patch(ctx, instance, onlyIfUnchanged(before)); err != nil {
+		return fmt.Errorf("writing the finalizer: %w", err)
+	}
+	r.written[client.ObjectKeyFromObject(instance)] = instance.ResourceVersion
+	return nil
+}

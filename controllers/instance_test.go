@@ -1,0 +1,175 @@
+package controllers_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokenfake"
+)
+
+func (w *world) getInstance() *v1alpha1.MqttInstance {
+	w.t.Helper()
+	i := w.instance()
+	w.must(w.Get(w.t.Context(), keyOf(i), i))
+	return i
+}
+
+// pokeInstance makes the manager look at the instance again, as the passing of time would.
+func (w *world) pokeInstance() {
+	w.t.Helper()
+	w.editInstance(func(i *v1alpha1.MqttInstance) {
+		metav1.SetMetaDataAnnotation(&i.ObjectMeta, "test/poke", w.clock.Now().String())
+	})
+}
+
+// TestAnOutageIsToldAtTheInstanceOnce: its grants wait, keep what they have, and say nothing.
+func TestAnOutageIsToldAtTheInstanceOnce(t *testing.T) {
+	w := readyWorld(t)
+	names := w.fleet(12)
+	w.service.FailNext(tokenfake.Apply, repeat(unavailable(), 1000)...)
+	w.service.FailNext(tokenfake.Query, repeat(unavailable(), 1000)...)
+	w.requests.take()
+	w.advance(17*time.Hour, names...)
+	w.eventuallyInstance(metav1.ConditionFalse, v1alpha1.ReasonServiceUnavailable)
+	w.settled()
+	attempts := len(w.service.Calls(tokenfake.Apply)) - len(names)
+	for range 5 {
+		w.advance(20*time.Second, names...)
+		w.settled()
+	}
+	if n := len(w.service.Calls(tokenfake.Apply)) - len(names); n != attempts || attempts > 5+4 { // four workers may be under way
+		t.Errorf("%d attempts before the instance was out of use, and %d after", attempts, n-attempts)
+	}
+	told := 0
+	for _, name := range names {
+		if c := w.condition(name, v1alpha1.ReadyCondition); c.Status != metav1.ConditionTrue {
+			t.Errorf("%s is not Ready although its token is valid: %s", name, c.Message)
+		}
+		if slices.Contains(w.reasons(name), v1alpha1.ReasonServiceUnavailable) {
+			told++
+		}
+	}
+	if told > 5+4 {
+		t.Errorf("%d grants have an event of their own", told)
+	}
+	w.service.ClearScript()
+	w.advance(11 * time.Minute)
+	w.pokeInstance()
+	w.eventually("every grant has a new token", func() bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return w.grant(name).Status.Revision < 2 })
+	})
+}
+
+func TestAnInstanceSaysHowLongItSurvives(t *testing.T) {
+	w := readyWorld(t)
+	w.issued("short", func(s *v1alpha1.MqttTokenGrantSpec) { s.Validity = "2h" })
+	w.issued("longer", func(s *v1alpha1.MqttTokenGrantSpec) { s.Validity = "12h" })
+	w.issued("longest", func(s *v1alpha1.MqttTokenGrantSpec) { s.Validity = "48h" })
+	w.pokeInstance()
+	want := w.grant("short").Status.ExpirationTime
+	w.eventually("the first end and the counts", func() bool {
+		s := w.getInstance().Status
+		return s.SurvivesUntil.Equal(want) && ptr.Deref(s.Expiring.Within1h, -1) == 0 && ptr.Deref(s.Expiring.Within6h, -1) == 1 && ptr.Deref(s.Expiring.Within24h, -1) == 2
+	})
+	w.settled()
+	w.requests.take()
+	w.pokeInstance()
+	w.settled()
+	for _, request := range w.requests.take() {
+		if request == "PATCH "+w.namespace+"/mqttinstances/factory/status" {
+			t.Error("the status was written although nothing changed")
+		}
+	}
+}
+
+// TestAWrongLocalClockChangesNothing: tokens end by the service's clock, and so do decisions about them.
+func TestAWrongLocalClockChangesNothing(t *testing.T) {
+	for sentence, ahead := range map[string]time.Duration{
+		"the service is ten minutes ahead":  10 * time.Minute,
+		"the service is ten minutes behind": -10 * time.Minute,
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := newWorld(t)
+			w.service.SetSkew(ahead)
+			w.becomeReady()
+			w.eventually("the skew is told", func() bool {
+				return (time.Duration(w.getInstance().Status.ClockSkewSeconds)*time.Second - ahead).Abs() <= 2*time.Second
+			})
+			w.issued("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Validity, s.RenewBefore, s.Overlap = "5m", "1m", "10s" })
+			for range 60 { // half an hour
+				w.advance(30*time.Second, "press-07")
+				w.settled()
+				if len(w.service.Live()) == 0 {
+					t.Fatal("the token lapsed")
+				}
+			}
+			if n := len(w.service.Calls(tokenfake.Apply)); n < 6 || n > 11 {
+				t.Errorf("%d applies in half an hour with tokens of five minutes", n)
+			}
+		})
+	}
+}
+
+func TestAClockBeyondWhatSignaturesBearIsTold(t *testing.T) {
+	w := newWorld(t)
+	w.service.SetSkew(20 * time.Minute)
+	w.service.FailNext(tokenfake.Query, repeat(&token.Error{Kind: token.KindInstance, Op: "Query", Code: "InvalidTimeStamp.Expired", RequestID: "r"}, 1000)...)
+	w.credential("LTAI-one", "secret-one")
+	w.must(w.Create(t.Context(), w.instance()))
+	w.run()
+	w.eventuallyInstance(metav1.ConditionFalse, v1alpha1.ReasonClockSkew)
+}
+
+func TestAnInstanceInDeletionWaitsForItsGrants(t *testing.T) {
+	w := readyWorld(t)
+	g := w.issued("press-07")
+	i := w.instance()
+	w.must(w.Delete(t.Context(), i))
+	w.eventuallyInstance(metav1.ConditionFalse, v1alpha1.ReasonDeleting)
+	w.press("press-08")
+	w.settled()
+	if n := len(w.service.Calls(tokenfake.Apply)); n != 1 {
+		t.Errorf("%d applies over an instance in deletion", n-1)
+	}
+	w.must(w.Delete(t.Context(), g))
+	w.eventually("the grant is gone", func() bool { return apierrors.IsNotFound(w.Get(t.Context(), keyOf(g), g)) })
+	w.eventuallyLive(0)
+	w.eventually("and so is the instance", func() bool { return apierrors.IsNotFound(w.Get(t.Context(), keyOf(i), i)) })
+}
+
+// TestInstancesOfOneAccountShareItsBudget: two of them may not apply twice as fast as one.
+func TestInstancesOfOneAccountShareItsBudget(t *testing.T) {
+	w := newWorld(t)
+	w.credential("LTAI-one", "secret-one")
+	for n, rate := range map[string]int32{"factory": 100, "another": 10} {
+		i := w.instance()
+		i.Name, i.Spec.Quota.ApplyPerSecond = n, rate
+		w.must(w.Create(t.Context(), i))
+	}
+	w.run()
+	w.eventuallyInstance(metav1.ConditionTrue, v1alpha1.ReasonConnected)
+	w.settled()
+	if id := w.getInstance().Status.AccountID; id != "LTAI-one" {
+		t.Errorf("accountID is %q", id)
+	}
+	from := w.clock.Now()
+	for n := range 30 {
+		w.press(fmt.Sprintf("press-%02d", n), func(s *v1alpha1.MqttTokenGrantSpec) {
+			if n%2 == 0 {
+				s.InstanceRef.Name = "another"
+			}
+		})
+	}
+	w.eventuallyLive(30)
+	if took := w.clock.Now().Sub(from); took < 2900*time.Millisecond {
+		t.Errorf("30 applies took %s at 10 per second", took)
+	}
+}

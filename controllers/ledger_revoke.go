@@ -1,0 +1,202 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/budget"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
+)
+
+// burst is what is done in one pass over a page: a few tokens of one instance and one lane, or nothing until a moment.
+type burst struct {
+	link  *link
+	first ledger.EntryFacts
+	// fingerprints name what is to be revoked.
+	fingerprints []string
+	// tidy says that the page holds what is over, or facts that cannot be read.
+	tidy bool
+	// at is when to look again, if there is nothing to do now; zero: only on a change.
+	at time.Time
+}
+
+func (b burst) idle() bool { return len(b.fingerprints) == 0 && !b.tidy }
+
+// decide picks what is to be done now: the most urgent tokens that can be revoked.
+func (seen pageObservation) decide() burst {
+	var b burst
+	waiting := false
+	for _, e := range seen.facts.Due(seen.now) {
+		if slices.Contains(seen.recent.revoked, e.Fingerprint) {
+			b.tidy = true
+			continue
+		}
+		if at := seen.notBefore(e); at.After(seen.now) {
+			b.at = earlier(b.at, at)
+			continue
+		}
+		switch l := seen.link(e); {
+		case l == nil:
+			waiting = true
+		case b.link == nil:
+			b.link, b.first, b.fingerprints = l, e, []string{e.Fingerprint}
+		case b.link == l && b.first.Instance == e.Instance && laneOf(b.first.Why) == laneOf(e.Why) && len(b.fingerprints) < revokeBurst:
+			b.fingerprints = append(b.fingerprints, e.Fingerprint)
+		}
+	}
+	if waiting {
+		b.at = earlier(b.at, seen.now.Add(linkRecheck))
+	}
+	next := seen.facts.Next(seen.now)
+	b.at = earlier(b.at, next)
+	b.tidy = b.tidy || seen.damaged || len(seen.facts.Entries) == 0 || !next.After(seen.now)
+	return b
+}
+
+// notBefore is when a token may be revoked, or tried again.
+func (seen pageObservation) notBefore(e ledger.EntryFacts) time.Time {
+	at := seen.recent.retryAt
+	if own := seen.recent.refused[e.Fingerprint].retryAt; own.After(at) {
+		at = own
+	}
+	// The tokens of a client that a person cut off, or whose grant is gone, go whoever still offers them.
+	if end := e.RevokeAt.Add(graceInUse); seen.inUse[e.Fingerprint] && e.Why != ledger.Held && e.Why != ledger.Deleted && end.After(at) {
+		at = end
+	}
+	return at
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// laneOf is how urgent a revocation is to the call budget.
+func laneOf(why ledger.Why) budget.Lane {
+	switch why {
+	case ledger.Held, ledger.Reissued, ledger.Compromised:
+		return budget.RevokeNow
+	case ledger.Denied, ledger.Narrowed, ledger.Surplus:
+		return budget.RevokeDue
+	case ledger.Deleted:
+	}
+	return budget.RevokeHandedOver
+}
+
+// turn is how long the call budget keeps the page waiting; zero: its turn is now. A place that it has no use for any more
+// is given up.
+func (r *LedgerReconciler) turn(seen pageObservation, b burst) time.Duration {
+	if last := seen.recent.queued; last != nil && (b.link == nil || b.link.budget != last) {
+		last.Done(budget.Revoke, seen.name)
+		r.recent.note(seen.name, func(p *recentPage) { p.queued = nil })
+	}
+	if b.link == nil {
+		return 0
+	}
+	r.recent.note(seen.name, func(p *recentPage) { p.queued = b.link.budget })
+	return b.link.budget.Take(budget.Ask{
+		Operation: budget.Revoke, Lane: laneOf(b.first.Why), Deadline: b.first.RevokeAt, ID: seen.name, N: len(b.fingerprints),
+	}, r.Clock.Now())
+}
+
+// act revokes the burst and brings the page up to date, in one write.
+func (r *LedgerReconciler) act(ctx context.Context, seen pageObservation, b burst) error {
+	defer func() {
+		if b.link != nil {
+			b.link.budget.Done(budget.Revoke, seen.name)
+			r.recent.note(seen.name, func(p *recentPage) { p.queued = nil })
+		}
+	}()
+	secret, page, err := r.Ledger.read(ctx, seen.name)
+	if apierrors.IsNotFound(err) {
+		r.Ledger.removed(seen.name, seen.version)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	page.Grant = cmp.Or(page.Grant, seen.facts.Grant)
+	r.logDamage(ctx, seen.name, page)
+	r.revoke(ctx, seen, b, page)
+	recent := r.recent.of(seen.name)
+	var revoked []token.Value
+	for _, e := range page.Entries {
+		if slices.Contains(recent.revoked, e.Value.Fingerprint(page.GrantUID)) {
+			revoked = append(revoked, e.Value)
+		}
+	}
+	left := page.Without(revoked, seen.now)
+	if left.IsEmpty() {
+		if err := r.Ledger.remove(ctx, secret); err != nil {
+			return err
+		}
+		return r.tellRevoked(ctx, page.Facts(), recent.count)
+	}
+	written, err := r.Ledger.write(ctx, secret, left)
+	if err != nil {
+		return err
+	}
+	if change, ok := r.Ledger.index.seen(viewOfPage(&written)); ok {
+		r.Ledger.announce(change)
+	}
+	r.recent.note(seen.name, func(p *recentPage) { p.revoked = nil }) // none of them is on record any more
+	return nil
+}
+
+// tellRevoked tells the grant, if it is still there, that nothing is left to revoke.
+func (r *LedgerReconciler) tellRevoked(ctx context.Context, page ledger.Facts, count int) error {
+	grant, err := r.Ledger.grant(ctx, types.UID(page.GrantUID))
+	if grant != nil {
+		tell(r.Events, grant, revokedEvent(count))
+	}
+	return err
+}
+
+// revoke revokes the tokens of the burst that are still on the page. It stops at a fault that others would meet, too; one
+// that is about the token alone holds up no other.
+func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b burst, page ledger.Page) {
+	for _, e := range page.Due(seen.now) {
+		fingerprint := e.Value.Fingerprint(page.GrantUID)
+		if !slices.Contains(b.fingerprints, fingerprint) {
+			continue
+		}
+		err := b.link.service.Revoke(ctx, e.Value)
+		r.Connections.report(nameOf(b.first.Instance), b.link, opRevoke, err, r.Clock.Now())
+		if err == nil {
+			killpoint.Reached(killpoint.AfterRevoke)
+			r.recent.note(seen.name, func(p *recentPage) { p.succeeded(fingerprint) })
+			continue
+		}
+		fault, now := token.AsError(err), seen.now
+		if fault.Code == token.CodeLeaseLost { // another manager goes on
+			return
+		}
+		log.FromContext(ctx).Error(fault, "A token cannot be revoked yet", "grant", page.Grant, "instance", b.first.Instance, "reason", e.Why)
+		if fault.Kind != token.KindDenied && fault.Kind != token.KindInvalid {
+			r.recent.note(seen.name, func(p *recentPage) { p.attempt = p.failed(seen.name, fault.RetryAfter, now) })
+			return
+		}
+		r.recent.note(seen.name, func(p *recentPage) { p.refuse(fingerprint, now) })
+	}
+}
+
+// attempt counts failures in a row, and says when to try again.
+type attempt struct {
+	failures int
+	retryAt  time.Time
+}
+
+func (a attempt) failed(seed string, atLeast time.Duration, now time.Time) attempt {
+	return attempt{failures: a.failures + 1, retryAt: now.Add(max(atLeast, plan.Backoff(a.failures+1, seed)))}
+}
