@@ -50,6 +50,8 @@ type Options struct {
 	Assets string
 	// Folder is where the cluster keeps its files and logs.
 	Folder string
+	// CRDs are files or folders with kinds that the controllers know from their start; they notice later ones within 30 s.
+	CRDs []string
 	// OnEnd learns of a controller manager that ended by itself.
 	OnEnd func(error)
 }
@@ -119,6 +121,7 @@ func newEnvironment(o Options) (*envtest.Environment, error) {
 	// As strict as a cluster can be about owner references: the manager must be allowed to block a deletion.
 	plane.APIServer.Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 	return &envtest.Environment{
+		CRDDirectoryPaths: o.CRDs, ErrorIfCRDPathMissing: true,
 		BinaryAssetsDirectory: o.Assets, ControlPlane: plane, ControlPlaneStartTimeout: StartWithin, ControlPlaneStopTimeout: stopWithin,
 	}, nil
 }
