@@ -49,7 +49,9 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if err := addControllers(ctx, mgr, o, leading); err != nil {
+	measured := metrics.New(ctrlmetrics.Registry)
+	measured.SetUnservedNamespaces(len(served.closed))
+	if err := addControllers(ctx, mgr, o, leading, measured); err != nil {
 		return err
 	}
 	if err := addScope(mgr, api, served, end); err != nil {
@@ -109,7 +111,7 @@ func newManager(api apiServer, o options, served scope, leading *fence) (ctrl.Ma
 	return mgr, mgr.AddReadyzCheck("ping", healthz.Ping)
 }
 
-func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *fence) error {
+func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *fence, measured *metrics.Metrics) error {
 	cluster, err := clusterID(ctx, mgr.GetAPIReader())
 	if err != nil {
 		return err
@@ -120,7 +122,6 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *f
 	}
 	connections := controllers.NewConnections()
 	wall := clock.RealClock{}
-	measured := metrics.New(ctrlmetrics.Registry)
 	pages := &controllers.Ledger{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: o.namespace, Gauge: measured}
 	guard := controllers.NewMassGuard(mgr.GetClient(), connections)
 	grants := &controllers.GrantReconciler{

@@ -164,7 +164,8 @@ func importTable() map[string]rule {
 			ours:  []string{"api/v1alpha1", "internal/token", "internal/topic"},
 			third: []string{apimachinery, apiserverTypes},
 		},
-		"test/e2e": {why: "the product from outside"},
+		"test/deletion": {why: "deletes everything in every way, under the manager's own process and rights"},
+		"test/e2e":      {why: "the product from outside"},
 	}
 }
 

@@ -284,9 +284,8 @@ func (s *stage) reissued(name string, lose func()) {
 	began := time.Now()
 	s.eventually(deadline+slack, "there is a new Secret", func() string {
 		secret := s.secret(name)
-		if err := s.Get(s.t.Context(), client.ObjectKeyFromObject(secret), secret); client.IgnoreNotFound(err) != nil {
-			s.t.Fatal(err)
-		}
+		err := s.Get(s.t.Context(), client.ObjectKeyFromObject(secret), secret)
+		must(s.t, client.IgnoreNotFound(err))
 		if secret.UID == "" || secret.UID == old.UID {
 			return "a Secret that is not the old one"
 		}

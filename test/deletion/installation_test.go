@@ -13,6 +13,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
@@ -153,10 +154,11 @@ func (i *installation) awaitRights() {
 			continue
 		}
 		must(i.t, cluster.Eventually(i.t.Context(), cluster.StartWithin, func() (string, error) {
-			if err := asManager.List(i.t.Context(), &v1alpha1.MqttTokenGrantList{}, client.InNamespace(binding.Namespace)); err != nil {
+			err := asManager.List(i.t.Context(), &v1alpha1.MqttTokenGrantList{}, client.InNamespace(binding.Namespace))
+			if apierrors.IsForbidden(err) {
 				return err.Error(), nil
 			}
-			return "", nil
+			return "", err
 		}))
 	}
 }
