@@ -10,6 +10,7 @@ PKG       ?= ./...
 TEST_ARGS ?=
 DEMO_ARGS ?=
 FUZZTIME  ?= 30s
+INSTALL   ?= config/default
 
 TOOL     := hack/tools/tool.sh
 COMMANDS := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go))
@@ -32,9 +33,9 @@ build: ## Build every command into bin/.
 	@$(if $(COMMANDS),go build -trimpath -o bin/ $(COMMANDS:%=./%),echo "build: no commands yet")
 
 .PHONY: build-installer
-build-installer: manifests ## Write dist/install.yaml: CRDs, RBAC and the manager in one file.
+build-installer: manifests ## Write dist/install.yaml: CRDs, RBAC and the manager in one file; INSTALL=config/namespaced for some namespaces only.
 	@mkdir -p dist
-	@kustomize=$$($(TOOL) kustomize); "$$kustomize" build config/default > dist/.install.yaml && mv dist/.install.yaml dist/install.yaml
+	@kustomize=$$($(TOOL) kustomize); "$$kustomize" build $(INSTALL) > dist/.install.yaml && mv dist/.install.yaml dist/install.yaml
 	@echo "wrote dist/install.yaml"
 
 ##@ Check
@@ -71,7 +72,7 @@ verify-generated:
 	for path in $(wildcard $(GENERATED)); do mkdir -p "$$before/$$(dirname "$$path")"; cp -R "$$path" "$$before/$$path"; done; \
 	$(MAKE) generate manifests; \
 	for path in $$(ls -d $(GENERATED) 2>/dev/null || true); do diff -ruN "$$before/$$path" "$$path" || { echo "verify: $$path was out of date; it is regenerated now, commit it"; exit 1; }; done
-	@$(if $(wildcard config/default/kustomization.yaml),kustomize=$$($(TOOL) kustomize); "$$kustomize" build config/default >/dev/null,echo "verify: no config/default yet")
+	@kustomize=$$($(TOOL) kustomize); for folder in config/default config/namespaced; do "$$kustomize" build "$$folder" >/dev/null; done
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each.

@@ -51,7 +51,7 @@ const cacheLag = 50 * time.Millisecond
 // +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/status,verbs=patch
 // +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqtttokengrants/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch,roleName=mqtt-token-operator-manager-cluster
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile makes one pass over a grant. The caches suffice to see that nothing is to be done; anything else is decided

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -60,7 +61,10 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if err := r.Get(ctx, key, instance); err != nil {
 		r.Credentials.Stop(key)
 		delete(r.written, key)
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		if !apierrors.IsNotFound(err) {
+			return ctrl.Result{}, err
+		}
+		return r.outlive(ctx, key), nil
 	}
 	if isOlder(instance.ResourceVersion, r.written[key]) {
 		return ctrl.Result{RequeueAfter: cacheLag}, nil
@@ -128,7 +132,7 @@ func (r *InstanceReconciler) connect(ctx context.Context, instance *v1alpha1.Mqt
 	found := finding{link: e.link}
 	switch {
 	case e.health.checkDue(now):
-		found.retryAt = r.check(ctx, &e, instance, now)
+		found.retryAt = r.check(ctx, &e, string(instance.UID), now)
 	case !e.health.retryAt.After(now):
 		e.health.endTrial()
 	}
@@ -146,8 +150,8 @@ func (r *InstanceReconciler) connect(ctx context.Context, instance *v1alpha1.Mqt
 // check asks the service about a token that cannot exist: any answer but a refusal of the caller shows that endpoint,
 // key and instance fit together. What it answers about the token does not matter, nor that it may call it nonsense. If it
 // is not its turn yet, check says when it is.
-func (r *InstanceReconciler) check(ctx context.Context, e *entry, instance *v1alpha1.MqttInstance, now time.Time) time.Time {
-	ask := budget.Ask{Operation: budget.Query, Lane: budget.QueryCheck, ID: "check/" + string(instance.UID), N: 1}
+func (r *InstanceReconciler) check(ctx context.Context, e *entry, seed string, now time.Time) time.Time {
+	ask := budget.Ask{Operation: budget.Query, Lane: budget.QueryCheck, ID: "check/" + seed, N: 1}
 	if wait := e.link.budget.Take(ask, now); wait > 0 {
 		return now.Add(wait)
 	}
@@ -158,12 +162,12 @@ func (r *InstanceReconciler) check(ctx context.Context, e *entry, instance *v1al
 	case err == nil || fault.Kind == token.KindInvalid:
 		if e.health.checkPassed(now) {
 			// Whoever was kept waiting comes back at once: not all managers at the same moment, and slowly at first.
-			e.link.budget.Resume(now, plan.Spread(string(instance.UID)+now.String(), maxResumeDelay))
+			e.link.budget.Resume(now, plan.Spread(seed+now.String(), maxResumeDelay))
 		}
 	case fault.Code == token.CodeLeaseLost:
 		return now.Add(leaseRecheck)
 	default:
-		e.health.checkFailed(fault, now, string(instance.UID))
+		e.health.checkFailed(fault, now, seed)
 	}
 	return time.Time{}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -44,6 +46,31 @@ func (r *InstanceReconciler) finalize(ctx context.Context, instance *v1alpha1.Mq
 	}
 	delete(r.closing, key)
 	return true, nil
+}
+
+// outlive keeps the link of an instance that is gone in order as long as the ledger revokes over it: after an outage, only
+// a check puts it into use again.
+func (r *InstanceReconciler) outlive(ctx context.Context, key types.NamespacedName) ctrl.Result {
+	now, e := r.Clock.Now(), r.Connections.get(key)
+	next := time.Time{}
+	switch {
+	case e.link == nil:
+		return ctrl.Result{}
+	case r.Ledger.pendingOf(key) == 0:
+		r.Connections.accounts.Leave(key.String(), now)
+		return ctrl.Result{}
+	case e.health.shown == nil: // neither a fault nor a trial
+		return ctrl.Result{}
+	case e.health.checkDue(now):
+		next = r.check(ctx, &e, key.String(), now)
+	case !e.health.retryAt.After(now):
+		e.health.endTrial()
+	}
+	r.Connections.set(key, e)
+	if next.IsZero() {
+		next = e.health.retryAt
+	}
+	return comeBackAt(next, now)
 }
 
 // closesAt is when an instance in deletion goes, needed or not. A deletion that seems to lie in the future, because the

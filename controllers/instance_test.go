@@ -145,6 +145,30 @@ func TestAnInstanceInDeletionWaitsForItsGrants(t *testing.T) {
 	w.eventually("and so is the instance", func() bool { return apierrors.IsNotFound(w.Get(t.Context(), keyOf(i), i)) })
 }
 
+// TestAnOutageMayOutliveTheInstance: the link goes out of use, and is checked although there is nothing to reconcile any
+// more. Otherwise what the ledger holds would wait until it expires.
+func TestAnOutageMayOutliveTheInstance(t *testing.T) {
+	w := readyWorld(t)
+	g, i := w.issued("press-07"), w.instance()
+	w.service.FailNext(tokenfake.Revoke, repeat(unavailable(), 6)...)
+	w.must(w.Delete(t.Context(), i))
+	w.must(w.Delete(t.Context(), g))
+	w.eventually("an attempt", func() bool { return w.revokes() > 0 })
+	w.advance(2*time.Minute, g.Name)
+	w.eventually("the grant is gone", func() bool { return apierrors.IsNotFound(w.Get(t.Context(), keyOf(g), g)) })
+	w.eventually("and so is the instance", func() bool { return apierrors.IsNotFound(w.Get(t.Context(), keyOf(i), i)) })
+	checks := len(w.service.Calls(tokenfake.Query))
+	w.eventually("the token is revoked", func() bool {
+		w.clock.SetTime(w.clock.Now().Add(time.Minute))
+		w.pokePage(g)
+		return len(w.service.Live()) == 0
+	})
+	w.eventuallyNoPage(g)
+	if n := len(w.service.Calls(tokenfake.Query)) - checks; n == 0 || n > 2 {
+		t.Errorf("%d checks of a link that went out of use once or twice", n)
+	}
+}
+
 // TestInstancesOfOneAccountShareItsBudget: two of them may not apply twice as fast as one.
 func TestInstancesOfOneAccountShareItsBudget(t *testing.T) {
 	w := newWorld(t)

@@ -8,14 +8,17 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // options is the command line.
 type options struct {
-	metricsAddress   string
-	probeAddress     string
-	leaderElect      bool
-	namespace        string
+	metricsAddress string
+	probeAddress   string
+	leaderElect    bool
+	namespace      string
+	// watchNamespaces are the namespaces to serve; nil: all of them.
+	watchNamespaces  []string
 	workers          int
 	allowedEndpoints []string
 	// revocationDeadline is how long a deletion waits for the service.
@@ -52,6 +55,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", o.probeAddress, "host:port to serve /healthz and /readyz on; 0 serves none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "run only while holding the lease, so that a second manager can stand by")
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "the manager's own namespace: where its lease and the ledger are")
+	flags.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "the namespaces to serve, of grants and of instances; a RoleBinding in each lets the manager in. Without it, all namespaces")
 	flags.IntVar(&o.workers, "workers", o.workers, "how many grants are worked on at the same time, 1 to 64")
 	flags.StringSliceVar(&o.allowedEndpoints, "allowed-endpoints", nil, "host:port of OpenAPI endpoints, beside the service's own, that an MqttInstance may name (and give a caBundle for)")
 	flags.DurationVar(&o.revocationDeadline, "revocation-deadline", o.revocationDeadline, "how long the deletion of a grant waits for the service to revoke its tokens before the ledger takes over what is left, 10s to 1h")
@@ -73,6 +77,7 @@ func (o *options) validate() error {
 	if o.namespace == "" {
 		faults = append(faults, errors.New("--namespace: it is empty"))
 	}
+	faults = append(faults, o.watchFaults()...)
 	for _, endpoint := range o.allowedEndpoints {
 		if endpoint == "" || strings.ContainsAny(endpoint, "/ ") {
 			faults = append(faults, fmt.Errorf("--allowed-endpoints: %q is not a host with an optional port", endpoint))
@@ -85,4 +90,19 @@ func (o *options) validate() error {
 		faults = append(faults, fmt.Errorf("--verify-interval: %s is neither 0 nor at least %s", o.verifyInterval, minVerifyInterval))
 	}
 	return errors.Join(faults...)
+}
+
+// watchFaults is what is wrong with the namespaces to watch. An empty list would be all of them to the caches, and is a
+// variable that somebody forgot to set.
+func (o *options) watchFaults() []error {
+	if o.watchNamespaces != nil && len(o.watchNamespaces) == 0 {
+		return []error{errors.New("--watch-namespaces: it is empty; leave it out to serve all namespaces")}
+	}
+	var faults []error
+	for _, namespace := range o.watchNamespaces {
+		if len(validation.IsDNS1123Label(namespace)) > 0 {
+			faults = append(faults, fmt.Errorf("--watch-namespaces: %q cannot be the name of a namespace", namespace))
+		}
+	}
+	return faults
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 )
 
@@ -19,6 +20,11 @@ func TestValidate(t *testing.T) {
 		"no worker does no work":                {change: func(o *options) { o.workers = 0 }, want: "--workers"},
 		"too many workers are a mistake":        {change: func(o *options) { o.workers = 65 }, want: "--workers"},
 		"the lease needs a namespace":           {change: func(o *options) { o.namespace = "" }, want: "--namespace"},
+		"some namespaces may be watched":        {change: func(o *options) { o.watchNamespaces = []string{"line-a", "2nd-line"} }},
+		"no namespace at all is a mistake":      {change: func(o *options) { o.watchNamespaces = []string{} }, want: "--watch-namespaces: it is empty"},
+		"a namespace has a name":                {change: func(o *options) { o.watchNamespaces = []string{"line-a", ""} }, want: `--watch-namespaces: ""`},
+		"a namespace's name is a DNS label":     {change: func(o *options) { o.watchNamespaces = []string{"line.a"} }, want: `--watch-namespaces: "line.a"`},
+		"a pattern is no namespace":             {change: func(o *options) { o.watchNamespaces = []string{"line-*"} }, want: `--watch-namespaces: "line-*"`},
 		"an endpoint is a host and not a URL":   {change: func(o *options) { o.allowedEndpoints = []string{"https://x"} }, want: "--allowed-endpoints"},
 		"an endpoint may have a port":           {change: func(o *options) { o.allowedEndpoints = []string{"localhost:8443"} }},
 		"an empty endpoint would allow nothing": {change: func(o *options) { o.allowedEndpoints = []string{""} }, want: "--allowed-endpoints"},
@@ -53,6 +59,33 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 	err := o.validate()
 	if err == nil || !strings.Contains(err.Error(), "--workers") || !strings.Contains(err.Error(), "--namespace") {
 		t.Errorf("got %v, want both faults", err)
+	}
+}
+
+func TestTheNamespacesToWatch(t *testing.T) {
+	for sentence, tc := range map[string]struct {
+		arguments []string
+		want      []string
+		wantFault bool
+	}{
+		"all of them":                           {},
+		"several, separated by commas":          {arguments: []string{"--watch-namespaces=line-a,line-b"}, want: []string{"line-a", "line-b"}},
+		"several flags":                         {arguments: []string{"--watch-namespaces=line-a", "--watch-namespaces=line-b"}, want: []string{"line-a", "line-b"}},
+		"a variable that was not set is no all": {arguments: []string{"--watch-namespaces="}, want: []string{}, wantFault: true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			o, flags := defaults(), pflag.NewFlagSet("manager", pflag.ContinueOnError)
+			o.addFlags(flags)
+			if err := flags.Parse(tc.arguments); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, o.watchNamespaces); diff != "" {
+				t.Error(diff)
+			}
+			if err := o.validate(); (err != nil) != tc.wantFault {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

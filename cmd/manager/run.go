@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,35 +34,66 @@ func run(ctx context.Context, o options) error {
 	// The HTTP transport prints what a confused peer sends to the standard logger, which could be a token.
 	log.SetOutput(io.Discard)
 	ctrl.SetLogger(zap.New(zap.UseDevMode(o.verbose)))
-	leading := newFence(o.leaderElect)
-	mgr, err := newManager(o, leading)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	api, err := connect()
 	if err != nil {
 		return err
 	}
-	if err := addControllers(ctx, mgr, o, leading); err != nil {
+	served, err := newScope(ctx, api.reader, o.watchNamespaces)
+	if err != nil {
+		return err
+	}
+	leading := newFence(o.leaderElect)
+	mgr, err := newManager(api, o, served, leading)
+	if err != nil {
+		return err
+	}
+	measured := metrics.New(ctrlmetrics.Registry)
+	measured.SetUnservedNamespaces(len(served.closed))
+	if err := addControllers(ctx, mgr, o, leading, measured); err != nil {
+		return err
+	}
+	if err := addScope(mgr, api, served, end); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
 }
 
-func newManager(o options, leading *fence) (ctrl.Manager, error) {
+// apiServer is how to reach the API server, with a client that caches nothing for what must be known before there is a
+// manager.
+type apiServer struct {
+	config *rest.Config
+	kinds  *runtime.Scheme
+	reader client.Reader
+}
+
+func connect() (apiServer, error) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
-		return nil, fmt.Errorf("finding the API server: %w", err)
+		return apiServer{}, fmt.Errorf("finding the API server: %w", err)
 	}
 	config.QPS = -1 // the API server's own priority and fairness bounds us
 	kinds := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(kinds); err != nil {
-			return nil, fmt.Errorf("registering kinds: %w", err)
+			return apiServer{}, fmt.Errorf("registering kinds: %w", err)
 		}
 	}
-	lock, lockEvents, err := newLock(config, o.namespace, leading, clock.RealClock{}.Now)
+	reader, err := client.New(config, client.Options{Scheme: kinds})
+	if err != nil {
+		return apiServer{}, fmt.Errorf("making a client: %w", err)
+	}
+	return apiServer{config: config, kinds: kinds, reader: reader}, nil
+}
+
+func newManager(api apiServer, o options, served scope, leading *fence) (ctrl.Manager, error) {
+	lock, lockEvents, err := newLock(api.config, o.namespace, leading, clock.RealClock{}.Now)
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: kinds, Cache: controllers.CacheOptions(),
+	mgr, err := ctrl.NewManager(api.config, ctrl.Options{
+		Scheme: api.kinds, NewCache: controllers.NewCache, Cache: controllers.CacheOptions(served.open...),
 		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress: o.probeAddress,
 		LeaderElection:         o.leaderElect, LeaderElectionID: leaseName, LeaderElectionNamespace: o.namespace,
@@ -79,7 +111,7 @@ func newManager(o options, leading *fence) (ctrl.Manager, error) {
 	return mgr, mgr.AddReadyzCheck("ping", healthz.Ping)
 }
 
-func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *fence) error {
+func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *fence, measured *metrics.Metrics) error {
 	cluster, err := clusterID(ctx, mgr.GetAPIReader())
 	if err != nil {
 		return err
@@ -90,7 +122,6 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *f
 	}
 	connections := controllers.NewConnections()
 	wall := clock.RealClock{}
-	measured := metrics.New(ctrlmetrics.Registry)
 	pages := &controllers.Ledger{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespace: o.namespace, Gauge: measured}
 	guard := controllers.NewMassGuard(mgr.GetClient(), connections)
 	grants := &controllers.GrantReconciler{
@@ -133,6 +164,24 @@ func addLedger(ctx context.Context, mgr ctrl.Manager, pages *controllers.Ledger,
 	}
 	if err := orphans.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the orphan controller: %w", err)
+	}
+	return nil
+}
+
+// addScope adds what a manager needs that serves some namespaces only.
+func addScope(mgr ctrl.Manager, api apiServer, served scope, end func()) error {
+	if served.all {
+		return nil
+	}
+	bindings := &controllers.NamespaceReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespaces: served.open}
+	if err := bindings.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the namespace controller: %w", err)
+	}
+	if len(served.closed) == 0 {
+		return nil
+	}
+	if err := mgr.Add(&lookout{reader: api.reader, closed: served.closed, clock: clock.RealClock{}, end: end}); err != nil {
+		return fmt.Errorf("adding the lookout for namespaces: %w", err)
 	}
 	return nil
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics counts and times the calls to the token service, shows what waits for one, and tells how the service's clock
-// differs from ours.
+// Metrics counts and times the calls to the token service, shows what waits for one and what is not served, and tells
+// how the service's clock differs from ours.
 type Metrics struct {
 	calls     *prometheus.CounterVec
 	durations *prometheus.HistogramVec
 	pending   *prometheus.GaugeVec
 	skew      prometheus.Gauge
+	unserved  prometheus.Gauge
 }
 
 // New registers the metrics. It panics when the registerer already has them: that is a mistake in the wiring.
@@ -34,12 +35,16 @@ func New(registerer prometheus.Registerer) *Metrics {
 			Name: "mqtttoken_service_clock_skew_seconds",
 			Help: "How far the clock of the token service is ahead of ours, negative if it is behind, as last estimated.",
 		}),
+		unserved: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mqtttoken_unserved_namespaces",
+			Help: "Namespaces that the manager was told to watch and may not read.",
+		}),
 		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mqtttoken_pending_revocations",
 			Help: "Tokens on record that must still be revoked, by the reason why they must go.",
 		}, []string{"reason"}),
 	}
-	registerer.MustRegister(m.calls, m.durations, m.pending, m.skew)
+	registerer.MustRegister(m.calls, m.durations, m.pending, m.skew, m.unserved)
 	return m
 }
 
@@ -56,3 +61,6 @@ func (m *Metrics) SetServiceClockSkew(ahead time.Duration) { m.skew.Set(ahead.Se
 func (m *Metrics) SetPendingRevocations(reason string, count int) {
 	m.pending.WithLabelValues(reason).Set(float64(count))
 }
+
+// SetUnservedNamespaces shows how many namespaces the manager was told to watch and may not read.
+func (m *Metrics) SetUnservedNamespaces(count int) { m.unserved.Set(float64(count)) }

@@ -57,6 +57,19 @@ mqtttoken_pending_revocations{reason="Held"} 0
 	}
 }
 
+func TestUnservedNamespacesAreCounted(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	metrics.New(registry).SetUnservedNamespaces(2)
+	const want = `
+# HELP mqtttoken_unserved_namespaces Namespaces that the manager was told to watch and may not read.
+# TYPE mqtttoken_unserved_namespaces gauge
+mqtttoken_unserved_namespaces 2
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "mqtttoken_unserved_namespaces"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheSkewIsTheLastOneSet(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	m := metrics.New(registry)
