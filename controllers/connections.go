@@ -45,9 +45,12 @@ type Connections struct {
 type entry struct {
 	link   *link
 	health health
-	// closing says that the instance is being deleted: it revokes, and issues nothing more.
-	closing bool
+	// closing says that the instance is being deleted, barred that its spec or its credential is out of order. Either way
+	// the link revokes, and issues nothing more.
+	closing, barred bool
 }
+
+func (e entry) issues() bool { return !e.closing && !e.barred && e.health.mayIssue() }
 
 // NewConnections returns an empty registry.
 func NewConnections() *Connections {
@@ -60,7 +63,7 @@ func NewConnections() *Connections {
 // usable returns the link to an instance, or nil while there is none that works.
 func (c *Connections) usable(instance types.NamespacedName) *link {
 	e := c.get(instance)
-	if e.closing || !e.health.mayIssue() {
+	if !e.issues() {
 		return nil
 	}
 	return e.link
@@ -94,20 +97,35 @@ func (c *Connections) knows(instance types.NamespacedName) bool {
 }
 
 // touch makes an instance known that could not be looked at, so that its grants report instead of waiting.
-func (c *Connections) touch(instance types.NamespacedName) { c.set(instance, c.get(instance)) }
+func (c *Connections) touch(instance types.NamespacedName) { c.change(instance, func(*entry) {}) }
 
-// set stores what the instance reconciler found and wakes the others when they can go on, or learn for the first time
+// change takes in what the instance reconciler found and wakes the others when they can go on, or learn for the first time
 // that they cannot.
-func (c *Connections) set(instance types.NamespacedName, e entry) {
+func (c *Connections) change(instance types.NamespacedName, change func(*entry)) {
 	c.mu.Lock()
-	before, found := c.entries[instance]
-	wake := !found || e.health.usable() && (!before.health.usable() || before.link != e.link)
-	c.entries[instance] = &e
+	e, found := c.entries[instance]
+	if !found {
+		e = &entry{}
+		c.entries[instance] = e
+	}
+	before := *e
+	change(e)
+	wake := !found || e.issues() && !before.issues() ||
+		e.health.usable() && (!before.health.usable() || before.link != e.link)
 	c.mu.Unlock()
 	if wake {
 		c.wakeGrants.send(instance)
 		c.wakeLedger.send(instance)
 	}
+}
+
+// changeLink takes in how a check of a link went, unless another link has come in its place.
+func (c *Connections) changeLink(instance types.NamespacedName, l *link, change func(*health)) {
+	c.change(instance, func(e *entry) {
+		if e.link == l {
+			change(&e.health)
+		}
+	})
 }
 
 // report notes how a call over the link went. A fault of the instance, or an outage, takes the link out of use for

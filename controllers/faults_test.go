@@ -252,17 +252,18 @@ func TestDriftIsRepaired(t *testing.T) {
 	for sentence, tc := range map[string]struct {
 		vandalize   func(*corev1.Secret)
 		wantApplies int
+		wantKnown   int
 	}{
-		"an edited password comes back without a call":   {func(s *corev1.Secret) { s.Data[mqttcred.KeyPassword] = []byte("x") }, 0},
-		"a removed key comes back without a call":        {func(s *corev1.Secret) { delete(s.Data, mqttcred.KeyHost) }, 0},
-		"a stripped label comes back without a call":     {func(s *corev1.Secret) { s.Labels = nil }, 0},
-		"a stripped owner comes back without a call":     {func(s *corev1.Secret) { s.OwnerReferences = nil }, 0},
-		"a stripped label of the owner's comes back":     {func(s *corev1.Secret) { delete(s.Labels, "app") }, 0},
-		"a stripped finalizer comes back without a call": {func(s *corev1.Secret) { s.Finalizers = nil }, 0},
-		"a cleared record of fields is written again":    {func(s *corev1.Secret) { s.ManagedFields = []metav1.ManagedFieldsEntry{{}} }, 0},
-		"edited tokens cost one reissue":                 {func(s *corev1.Secret) { s.Data[mqttcred.KeyTokens] = []byte("[]") }, 1},
-		"stripped facts cost one reissue":                {func(s *corev1.Secret) { delete(s.Annotations, "mqtt.tokengrant.dev/facts") }, 1},
-		"a key that somebody adds is nobody's business":  {func(s *corev1.Secret) { s.Data["note"] = []byte("hello") }, 0},
+		"an edited password comes back without a call":   {func(s *corev1.Secret) { s.Data[mqttcred.KeyPassword] = []byte("x") }, 0, 0},
+		"a removed key comes back without a call":        {func(s *corev1.Secret) { delete(s.Data, mqttcred.KeyHost) }, 0, 0},
+		"a stripped label comes back without a call":     {func(s *corev1.Secret) { s.Labels = nil }, 0, 0},
+		"a stripped owner comes back without a call":     {func(s *corev1.Secret) { s.OwnerReferences = nil }, 0, 0},
+		"a stripped label of the owner's comes back":     {func(s *corev1.Secret) { delete(s.Labels, "app") }, 0, 0},
+		"a stripped finalizer comes back without a call": {func(s *corev1.Secret) { s.Finalizers = nil }, 0, 0},
+		"a cleared record of fields is written again":    {func(s *corev1.Secret) { s.ManagedFields = []metav1.ManagedFieldsEntry{{}} }, 0, 0},
+		"edited tokens cost one reissue":                 {func(s *corev1.Secret) { s.Data[mqttcred.KeyTokens] = []byte("[]") }, 1, 0},
+		"stripped facts cost one reissue":                {func(s *corev1.Secret) { delete(s.Annotations, "mqtt.tokengrant.dev/facts") }, 1, 2},
+		"a key that somebody adds is nobody's business":  {func(s *corev1.Secret) { s.Data["note"] = []byte("hello") }, 0, 0},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := readyWorld(t)
@@ -280,6 +281,9 @@ func TestDriftIsRepaired(t *testing.T) {
 			w.settled()
 			if got := len(w.service.Calls(tokenfake.Apply)) - 1; got != tc.wantApplies {
 				t.Errorf("%d applies, want %d", got, tc.wantApplies)
+			}
+			if known := 1 + len(w.retired("press-07")); tc.wantKnown != 0 && known != tc.wantKnown {
+				t.Errorf("%d live tokens are on record, want %d", known, tc.wantKnown)
 			}
 			w.requests.take()
 			w.poke("press-07")

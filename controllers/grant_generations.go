@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -29,7 +30,9 @@ func (seen observation) superseded(invalid []string) []credsecret.Retired {
 	list := seen.retired()
 	for _, t := range seen.secret.record.Tokens {
 		if t.Expires.After(seen.input.Now) && !slices.Contains(invalid, t.Value.Fingerprint(string(seen.grant.UID))) {
-			list = append(list, credsecret.Retired{Issued: t, Client: seen.secret.facts.Client, KeyID: seen.secret.facts.KeyID})
+			// Without facts nobody knows whom it was issued for; what the grant asks for now is the best guess.
+			client := cmp.Or(seen.secret.facts.Client, seen.input.Client)
+			list = append(list, credsecret.Retired{Issued: t, Client: client, KeyID: seen.secret.facts.KeyID})
 		}
 	}
 	return list
@@ -116,8 +119,9 @@ func (seen observation) revokedOver(client string) string {
 	case seen.revoker != nil:
 		current = seen.revoker.instanceID
 	}
-	if issuedBy(client, current) {
-		return desired.InstanceKey(seen.grant).String()
+	own := desired.InstanceKey(seen.grant).String()
+	if issuedBy(client, current) || current == "" && seen.secret.facts.Instance == own {
+		return own // it may come back
 	}
 	return seen.former
 }

@@ -106,6 +106,10 @@ func (r *GrantReconciler) liveSecret(ctx context.Context, grant *v1alpha1.MqttTo
 	if err != nil || !record.Matches(view.facts, view.uid) {
 		view.damaged = true
 	}
+	if view.facts.Version == 0 { // somebody took the facts away; the tokens live on
+		view.record = record.Bounded()
+		return view, nil
+	}
 	view.record = record.Known(view.facts, view.uid)
 	return view, nil
 }

@@ -20,9 +20,9 @@ import (
 const (
 	// countDelay gathers what happens to an instance's grants into one status write.
 	countDelay = 10 * time.Second
-	// outageRecount is how often the grants of an instance that cannot be used are counted: who loses access next is a
-	// matter of time then, and of nothing that happens.
-	outageRecount = time.Minute
+	// recount is how often the grants of an instance are counted although nothing happened: who would lose access when is a
+	// matter of time.
+	recount = time.Minute
 )
 
 // census is what an instance's grants add up to.

@@ -2,9 +2,11 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -46,6 +48,8 @@ type InstanceReconciler struct {
 
 	// written holds the resource version of our last write to each instance. One worker uses it.
 	written map[types.NamespacedName]string
+	// writes bounds the writes of each instance's status. One worker uses it.
+	writes map[types.NamespacedName]*rate.Limiter
 	// closing holds when this process first saw an instance in deletion. One worker uses it.
 	closing map[types.NamespacedName]time.Time
 }
@@ -61,6 +65,7 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if err := r.Get(ctx, key, instance); err != nil {
 		r.Credentials.Stop(key)
 		delete(r.written, key)
+		delete(r.writes, key)
 		if !apierrors.IsNotFound(err) {
 			return ctrl.Result{}, err
 		}
@@ -108,66 +113,89 @@ func (r *InstanceReconciler) describe(ctx context.Context, instance *v1alpha1.Mq
 }
 
 // connect makes sure that the registry holds a link made from the description, checked at the service, and returns what
-// is in the way of that.
+// is in the way of that. A link that may not issue any more is kept, to revoke over it.
 func (r *InstanceReconciler) connect(ctx context.Context, instance *v1alpha1.MqttInstance, d token.Connection, p *problem, now time.Time) finding {
-	key := client.ObjectKeyFromObject(instance)
-	e := r.Connections.get(key)
-	e.closing = !instance.DeletionTimestamp.IsZero()
+	key, seed := client.ObjectKeyFromObject(instance), string(instance.UID)
+	if p == nil {
+		p = r.renew(instance, d, now)
+	}
+	r.Connections.change(key, func(e *entry) { e.closing, e.barred = !instance.DeletionTimestamp.IsZero(), p != nil })
+	e, next := r.tend(ctx, key, seed, now)
+	found := finding{link: e.link, problem: p, retryAt: next}
 	if p != nil {
-		e.health = e.health.afresh()
-		r.Connections.set(key, e)
-		return finding{problem: p}
+		return found
 	}
-	if version := versionOf(d, instance.Spec); e.link == nil || e.link.version != version {
-		service, err := r.Dial(d)
-		e.health = e.health.afresh()
-		if err != nil {
-			r.Connections.set(key, e)
-			p := classify(token.AsError(err))
-			p.stalled = true
-			return finding{problem: &p}
-		}
-		e.link = r.newLink(service, d, instance, version, now)
-	}
-	found := finding{link: e.link}
-	switch {
-	case e.health.checkDue(now):
-		found.retryAt = r.check(ctx, &e, string(instance.UID), now)
-	case !e.health.retryAt.After(now):
-		e.health.endTrial()
-	}
-	r.Connections.set(key, e)
 	switch fault := e.health.shown; {
 	case fault != nil:
 		found.problem = r.faultProblem(fault, key)
-		found.retryAt = e.health.retryAt
 	case !e.health.checked:
 		found.problem = &problem{reason: v1alpha1.ReasonProgressing, silent: true, message: "The connection is about to be checked."}
 	}
 	return found
 }
 
+// renew makes a link from the description, unless there is one.
+func (r *InstanceReconciler) renew(instance *v1alpha1.MqttInstance, d token.Connection, now time.Time) *problem {
+	key, version := client.ObjectKeyFromObject(instance), versionOf(d, instance.Spec)
+	if before := r.Connections.get(key).link; before != nil && before.version == version {
+		return nil
+	}
+	service, err := r.Dial(d)
+	if err != nil {
+		p := classify(token.AsError(err))
+		p.stalled = true
+		return &p
+	}
+	l := r.newLink(service, d, instance, version, now)
+	r.Connections.change(key, func(e *entry) { e.link, e.health = l, e.health.afresh() })
+	return nil
+}
+
+// tend checks a link that is out of use when that is due, or ends its trial when that is over. It returns how the link
+// stands then, and when something is due next; zero: nothing is.
+func (r *InstanceReconciler) tend(ctx context.Context, key types.NamespacedName, seed string, now time.Time) (entry, time.Time) {
+	e, next := r.Connections.get(key), time.Time{}
+	switch {
+	case e.link == nil:
+		return e, next
+	case e.health.checkDue(now):
+		next = r.check(ctx, key, e.link, seed, now)
+	case e.health.usable() && !e.health.retryAt.After(now):
+		r.Connections.change(key, func(e *entry) { e.health.endTrial() })
+	}
+	e = r.Connections.get(key)
+	if next.IsZero() && e.health.shown != nil {
+		next = e.health.retryAt
+	}
+	return e, next
+}
+
 // check asks the service about a token that cannot exist: any answer but a refusal of the caller shows that endpoint,
-// key and instance fit together. What it answers about the token does not matter, nor that it may call it nonsense. If it
-// is not its turn yet, check says when it is.
-func (r *InstanceReconciler) check(ctx context.Context, e *entry, seed string, now time.Time) time.Time {
+// key and instance fit together. What it answers about the token does not matter, nor that it may call it nonsense. If
+// that could not be asked, check says when to try again.
+func (r *InstanceReconciler) check(ctx context.Context, key types.NamespacedName, l *link, seed string, now time.Time) time.Time {
 	ask := budget.Ask{Operation: budget.Query, Lane: budget.QueryCheck, ID: "check/" + seed, N: 1}
-	if wait := e.link.budget.Take(ask, now); wait > 0 {
+	if wait := l.budget.Take(ask, now); wait > 0 {
 		return now.Add(wait)
 	}
-	_, err := e.link.service.Query(ctx, token.NewValue("credential-check"))
-	e.link.budget.Done(ask.Operation, ask.ID)
+	_, err := l.service.Query(ctx, token.NewValue("credential-check"))
+	l.budget.Done(ask.Operation, ask.ID)
 	fault := token.AsError(err)
 	switch {
 	case err == nil || fault.Kind == token.KindInvalid:
-		if e.health.checkPassed(now) {
+		recovered := false
+		r.Connections.changeLink(key, l, func(h *health) { recovered = h.checkPassed(now) })
+		if recovered {
 			// Whoever was kept waiting comes back at once: not all managers at the same moment, and slowly at first.
-			e.link.budget.Resume(now, plan.Spread(seed+now.String(), maxResumeDelay))
+			l.budget.Resume(now, plan.Spread(seed+now.String(), maxResumeDelay))
 		}
-	case fault.Code == token.CodeLeaseLost:
-		return now.Add(leaseRecheck)
+	case fault.Code == token.CodeLeaseLost || errors.Is(err, context.Canceled):
+		return now.Add(unaskedRecheck)
+	case fault.Kind == token.KindThrottled:
+		r.Connections.report(key, l, opQuery, err, now)
+		return now.Add(max(unaskedRecheck, fault.RetryAfter))
 	default:
-		e.health.checkFailed(fault, now, seed)
+		r.Connections.changeLink(key, l, func(h *health) { h.checkFailed(fault, now, seed) })
 	}
 	return time.Time{}
 }
@@ -175,8 +203,9 @@ func (r *InstanceReconciler) check(ctx context.Context, e *entry, seed string, n
 const (
 	// maxResumeDelay spreads managers and instances that come back after the same outage.
 	maxResumeDelay = 5 * time.Second
-	// leaseRecheck is when a manager looks again that lost its lease; it should be gone by then.
-	leaseRecheck = time.Minute
+	// unaskedRecheck is when a check is tried again that got no answer for a reason that is not the service's: the manager
+	// is about to end, or we call too much.
+	unaskedRecheck = 10 * time.Second
 )
 
 // faultProblem words a fault of the instance. What the service refuses because of our clock, the clock explains.
@@ -214,6 +243,7 @@ func versionOf(d token.Connection, spec v1alpha1.MqttInstanceSpec) string {
 // index that counting needs.
 func (r *InstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.written, r.closing = map[types.NamespacedName]string{}, map[types.NamespacedName]time.Time{}
+	r.writes = map[types.NamespacedName]*rate.Limiter{}
 	if err := mgr.Add(r.Credentials); err != nil {
 		return fmt.Errorf("adding the credential watch: %w", err)
 	}

@@ -51,25 +51,12 @@ func (r *InstanceReconciler) finalize(ctx context.Context, instance *v1alpha1.Mq
 // outlive keeps the link of an instance that is gone in order as long as the ledger revokes over it: after an outage, only
 // a check puts it into use again.
 func (r *InstanceReconciler) outlive(ctx context.Context, key types.NamespacedName) ctrl.Result {
-	now, e := r.Clock.Now(), r.Connections.get(key)
-	next := time.Time{}
-	switch {
-	case e.link == nil:
-		return ctrl.Result{}
-	case r.Ledger.pendingOf(key) == 0:
+	now := r.Clock.Now()
+	if r.Ledger.pendingOf(key) == 0 {
 		r.Connections.accounts.Leave(key.String(), now)
 		return ctrl.Result{}
-	case e.health.shown == nil: // neither a fault nor a trial
-		return ctrl.Result{}
-	case e.health.checkDue(now):
-		next = r.check(ctx, &e, key.String(), now)
-	case !e.health.retryAt.After(now):
-		e.health.endTrial()
 	}
-	r.Connections.set(key, e)
-	if next.IsZero() {
-		next = e.health.retryAt
-	}
+	_, next := r.tend(ctx, key, key.String(), now)
 	return comeBackAt(next, now)
 }
 

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -43,6 +45,9 @@ func (r *InstanceReconciler) report(ctx context.Context, instance *v1alpha1.Mqtt
 	r.Skew.SetServiceClockSkew(found.skew)
 	status := instanceStatus(instance, found, now)
 	if !equality.Semantic.DeepEqual(instance.Status, status) {
+		if wait := r.mayWrite(key, now); wait > 0 {
+			return ctrl.Result{RequeueAfter: wait}, nil
+		}
 		changed := instance.DeepCopy()
 		changed.Status = status
 		if err := r.Status().Patch(ctx, changed, onlyIfUnchanged(instance)); err != nil {
@@ -74,13 +79,31 @@ func comeBackToInstance(instance *v1alpha1.MqttInstance, found finding, now time
 	switch {
 	case !instance.DeletionTimestamp.IsZero():
 		return ctrl.Result{RequeueAfter: inUseRecheck}
-	case found.problem == nil:
-		return ctrl.Result{}
+	case found.mass != nil:
+		return ctrl.Result{RequeueAfter: countDelay}
 	case found.retryAt.IsZero():
-		return ctrl.Result{RequeueAfter: outageRecount}
+		return ctrl.Result{RequeueAfter: recount}
 	}
-	return ctrl.Result{RequeueAfter: min(outageRecount, pause(found.retryAt, now))}
+	return ctrl.Result{RequeueAfter: min(recount, pause(found.retryAt, now))}
 }
+
+// mayWrite is how long a write of an instance's status has to wait; zero: not at all. A few may follow each other at
+// once, so that a change is seen when it happens; on average there is one in countDelay, whatever flaps.
+func (r *InstanceReconciler) mayWrite(key types.NamespacedName, now time.Time) time.Duration {
+	limit, found := r.writes[key]
+	if !found {
+		limit = rate.NewLimiter(rate.Every(countDelay), writesAtOnce)
+		r.writes[key] = limit
+	}
+	place := limit.ReserveN(now, 1)
+	wait := place.DelayFrom(now)
+	if wait > 0 {
+		place.CancelAt(now)
+	}
+	return wait
+}
+
+const writesAtOnce = 5
 
 func closingProblem() *problem {
 	return &problem{

@@ -233,7 +233,7 @@ func TestWhatEnteringCosts(t *testing.T) {
 	w.pokePage(grant)
 	w.eventuallyNoPage(grant)
 	w.settled()
-	if got := w.requests.take(); len(got) != 2 || w.revokes() != 2 {
+	if got := w.requests.take(); len(got) != 4 || w.revokes() != 2 { // a read and a write for each token
 		t.Errorf("revoking the page cost %v and %d revokes", got, w.revokes())
 	}
 }

@@ -76,7 +76,7 @@ func TestTheTokensOfAnOrphanedSecretAreRevoked(t *testing.T) {
 	}
 	w.settled()
 	const own, page = "/secrets/press-07", "/secrets/mqtt-ledger-uid-of-press-07"
-	want := []string{"GET /mqtttokengrants/press-07", "GET " + own, "POST /secrets", "PATCH " + own, "GET " + page, "DELETE " + page}
+	want := []string{"GET /mqtttokengrants/press-07", "GET " + own, "POST /secrets", "PATCH " + own, "GET " + page, "PATCH " + page, "GET " + page, "DELETE " + page}
 	var got []string
 	for _, r := range w.requests.take() {
 		got = append(got, strings.Replace(r, w.namespace, "", 1))

@@ -117,7 +117,7 @@ func importTable() map[string]rule {
 				"api/v1alpha1", "internal/desired", "internal/plan", "internal/policy", "internal/token", "internal/topic",
 				"internal/credsecret", "internal/killpoint", "internal/ledger", "internal/metrics", "internal/budget", "internal/skew",
 			},
-			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/utils", logger, "sigs.k8s.io/structured-merge-diff"},
+			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/utils", logger, "golang.org/x/time/rate", "sigs.k8s.io/structured-merge-diff"},
 			never: []string{"net/http"},
 		},
 

@@ -24,6 +24,12 @@ func (t RetiredFacts) equal(other RetiredFacts) bool {
 	return t.Fingerprint == other.Fingerprint && t.KeyID == other.KeyID && t.Expires.Equal(other.Expires) && t.RevokeAt.Equal(other.RevokeAt)
 }
 
+// Bounded is the record as far as a Secret may list it, for when no facts say which of it is known.
+func (r Record) Bounded() Record {
+	r.Retired = r.Retired[:min(len(r.Retired), MaxRetired)]
+	return r
+}
+
 // Known is the part of the record that the facts describe, each token once and with the times of the facts. Texts that
 // somebody put there by hand are not in it. This is care, not proof: who may write the Secret may write its facts too,
 // and can have up to MaxRetired texts that they know revoked.
