@@ -30,7 +30,10 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 	}
 	if out.err != nil || out.wait > 0 || out.quiet {
 		tell(r.Events, seen.grant, out.event)
-		return ctrl.Result{RequeueAfter: r.untilOverdue(seen, out.wait)}, out.err
+		if out.err != nil {
+			return ctrl.Result{}, out.err
+		}
+		return ctrl.Result{RequeueAfter: r.untilOverdue(seen, out.wait)}, nil
 	}
 	shown := seen.worded(out)
 	status := seen.status(out, shown)
