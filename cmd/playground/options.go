@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/pflag"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
 
 // options is the command line.
@@ -30,10 +32,9 @@ func (o *options) complete() error {
 	if o.assets == "" {
 		faults = append(faults, errors.New("--assets: it is empty; `make kube-assets` prints the folder"))
 	}
-	for _, name := range []string{
-		filepath.Join(o.assets, "etcd"), filepath.Join(o.assets, "kube-apiserver"), o.controllerManager(), o.kubectl(), o.manager,
-		filepath.Join(o.installation(), kustomization), filepath.Join(o.samples(), kustomization),
-	} {
+	needed := append(cluster.Programs(o.assets), o.manager,
+		filepath.Join(o.installation(), cluster.Kustomization), filepath.Join(o.samples(), cluster.Kustomization))
+	for _, name := range needed {
 		if _, err := os.Stat(name); err != nil {
 			faults = append(faults, fmt.Errorf("something is missing: %w", err))
 		}
@@ -41,9 +42,5 @@ func (o *options) complete() error {
 	return errors.Join(faults...)
 }
 
-func (o *options) controllerManager() string {
-	return filepath.Join(o.assets, "kube-controller-manager")
-}
-func (o *options) kubectl() string      { return filepath.Join(o.assets, "kubectl") }
 func (o *options) installation() string { return filepath.Join(o.config, "default") }
 func (o *options) samples() string      { return filepath.Join(o.config, "samples") }

@@ -11,13 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/device"
 )
 
 const (
 	// storyWithin bounds the story; it takes about half of it.
-	storyWithin  = 5 * time.Minute
-	pollInterval = 200 * time.Millisecond
-	tailLines    = 25
+	storyWithin = 5 * time.Minute
+	tailLines   = 25
 )
 
 // playground is everything that runs, and what the story has come to know.
@@ -30,8 +31,8 @@ type playground struct {
 
 	samples []*unstructured.Unstructured
 	cloud   *simulator.Simulator
-	cluster *cluster
-	manager *process
+	cluster *cluster.Cluster
+	manager *cluster.Process
 
 	press, dashboard app
 	// secrets are texts that must not turn up in a log.
@@ -41,8 +42,8 @@ type playground struct {
 
 // app is an application: an MQTT client and the Secret that is mounted for it.
 type app struct {
-	*device
-	mount volume
+	*device.Device
+	mount device.Volume
 }
 
 // play starts everything, tells the story, stays up unless it is to end at once, and stops everything.
@@ -55,7 +56,7 @@ func play(ctx context.Context, o options, p *printer) (err error) {
 	running, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	g := &playground{o: o, printer: p, folder: folder, onEnd: func(err error) { cancel(err) }}
-	g.press.mount.folder, g.dashboard.mount.folder = filepath.Join(folder, "press-07"), filepath.Join(folder, "dashboard")
+	g.press.mount.Folder, g.dashboard.mount.Folder = filepath.Join(folder, "press-07"), filepath.Join(folder, "dashboard")
 	err = g.tell(running)
 	if err == nil && !o.once {
 		g.farewell()
@@ -92,7 +93,7 @@ func (g *playground) tell(ctx context.Context) error {
 
 // farewell says what one can do now.
 func (g *playground) farewell() {
-	kubectl := g.o.kubectl()
+	kubectl := g.cluster.Kubectl
 	if here, err := os.Getwd(); err == nil {
 		if relative, err := filepath.Rel(here, kubectl); err == nil && filepath.IsLocal(relative) {
 			kubectl = relative
@@ -107,20 +108,20 @@ It stays up until Ctrl-C. In another terminal:
   %[2]s -n line-a annotate mtg dashboard mqtt.tokengrant.dev/reissue=1   # new tokens now
 
 The simulator's admin endpoint, for instance: curl -s http://%[4]s/tokens`,
-		g.cluster.kubeconfig, kubectl, filepath.Join(g.o.samples(), "grant_press-07.yaml"), g.cloud.AdminAddress()))
+		g.cluster.Kubeconfig, kubectl, filepath.Join(g.o.samples(), "grant_press-07.yaml"), g.cloud.AdminAddress()))
 }
 
 // close stops everything, what depends on others first. The logs stay after a failure; credentials never do.
 func (g *playground) close(failure error) error {
 	g.line("\nStopping.")
-	g.press.close()
-	g.dashboard.close()
+	g.press.Close()
+	g.dashboard.Close()
 	if g.manager != nil {
-		g.manager.stop()
+		g.manager.Stop()
 	}
 	var faults []error
 	if g.cluster != nil {
-		faults = append(faults, g.cluster.stop())
+		faults = append(faults, g.cluster.Stop())
 	}
 	if g.cloud != nil {
 		faults = append(faults, g.cloud.Close())
@@ -129,38 +130,17 @@ func (g *playground) close(failure error) error {
 		return errors.Join(append(faults, os.RemoveAll(g.folder))...)
 	}
 	if g.manager != nil {
-		g.line("The end of " + g.manager.log + ":")
-		g.block(g.manager.tail(tailLines))
+		g.line("The end of " + g.manager.Log + ":")
+		g.block(g.manager.Tail(tailLines))
 	}
 	return errors.Join(append(faults, g.removeCredentials())...)
 }
 
 func (g *playground) removeCredentials() error {
-	faults := []error{os.RemoveAll(g.press.mount.folder), os.RemoveAll(g.dashboard.mount.folder)}
+	faults := []error{os.RemoveAll(g.press.mount.Folder), os.RemoveAll(g.dashboard.mount.Folder)}
 	kubeconfigs, err := filepath.Glob(filepath.Join(g.folder, "*kubeconfig"))
 	for _, name := range kubeconfigs {
 		faults = append(faults, os.Remove(name))
 	}
 	return errors.Join(append(faults, err)...)
-}
-
-// eventually checks until nothing is missing any more. An error ends it at once.
-func eventually(ctx context.Context, within time.Duration, check func() (missing string, err error)) error {
-	limit := time.NewTimer(within)
-	defer limit.Stop()
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for {
-		missing, err := check()
-		if err != nil || missing == "" {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-limit.C:
-			return fmt.Errorf("after %s still: %s", within, missing)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/state"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/device"
 )
 
 // Topics of the story.
@@ -49,17 +51,17 @@ func (g *playground) connectClients(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if g.dashboard.device, err = connect(g.dashboard.mount.folder); err != nil {
+	if g.dashboard.Device, err = device.Connect(g.dashboard.mount.Folder); err != nil {
 		return err
 	}
-	if err := g.dashboard.subscribe(allTelemetry); err != nil {
+	if err := g.dashboard.Subscribe(allTelemetry); err != nil {
 		return err
 	}
 	g.held("%s is connected over TLS and listens to %s", dashboardName, allTelemetry)
 	if err := g.borrowMosquitto(ctx); err != nil {
 		return err
 	}
-	if g.press.device, err = connect(g.press.mount.folder); err != nil {
+	if g.press.Device, err = device.Connect(g.press.mount.Folder); err != nil {
 		return err
 	}
 	if err := g.deliver(ctx); err != nil {
@@ -72,14 +74,14 @@ func (g *playground) connectClients(ctx context.Context) error {
 // borrowMosquitto lets another client use the same files, where there is one.
 func (g *playground) borrowMosquitto(ctx context.Context) error {
 	const message = "from another program"
-	switch done, err := publishByMosquitto(ctx, g.press.mount.folder, telemetry, message); {
+	switch done, err := publishByMosquitto(ctx, g.press.mount.Folder, telemetry, message); {
 	case err != nil:
 		return err
 	case !done:
 		g.note("%s is not installed here; going on without", mosquittoPublisher)
 		return nil
 	}
-	if err := g.dashboard.expect(ctx, message); err != nil {
+	if err := g.dashboard.Expect(ctx, message); err != nil {
 		return err
 	}
 	g.held("%s published with the files of %s", mosquittoPublisher, pressName)
@@ -92,10 +94,10 @@ func (g *playground) mount(ctx context.Context, name string, a *app) error {
 	if err := g.cluster.Get(ctx, grantKey(name), secret); err != nil {
 		return fmt.Errorf("reading the token Secret: %w", err)
 	}
-	if err := a.mount.lay(secret.Data); err != nil {
+	if err := a.mount.Lay(secret.Data); err != nil {
 		return err
 	}
-	files, err := mqttcred.Load(a.mount.folder)
+	files, err := mqttcred.Load(a.mount.Folder)
 	for _, t := range files.Tokens {
 		g.secrets = append(g.secrets, t.Token)
 	}
@@ -106,17 +108,17 @@ func (g *playground) mount(ctx context.Context, name string, a *app) error {
 func (g *playground) deliver(ctx context.Context) error {
 	g.messages++
 	message := fmt.Sprintf("cycle %d", g.messages)
-	if err := g.press.publish(telemetry, message); err != nil {
+	if err := g.press.Publish(telemetry, message); err != nil {
 		return err
 	}
-	return g.dashboard.expect(ctx, message)
+	return g.dashboard.Expect(ctx, message)
 }
 
 func (g *playground) overstep(ctx context.Context) error {
-	if err := g.press.publish(foreignTopic, "not mine"); err == nil {
+	if err := g.press.Publish(foreignTopic, "not mine"); err == nil {
 		return fmt.Errorf("%s could publish to %s", pressName, foreignTopic)
 	}
-	said, err := g.press.cutOff(ctx)
+	said, err := g.press.CutOff(ctx)
 	if err != nil {
 		return err
 	}
@@ -124,7 +126,7 @@ func (g *playground) overstep(ctx context.Context) error {
 		return fmt.Errorf("the broker's notice has code %d, not %d", said.Code, codeTopic)
 	}
 	g.held("%s tried to publish to %s and was cut off: notice %d, topic not permitted", pressName, foreignTopic, said.Code)
-	if g.press.device, err = connect(g.press.mount.folder); err != nil {
+	if g.press.Device, err = device.Connect(g.press.mount.Folder); err != nil {
 		return err
 	}
 	if err := g.deliver(ctx); err != nil {
@@ -148,7 +150,7 @@ func (g *playground) askForTooMuch(ctx context.Context) error {
 		return fmt.Errorf("creating a grant: %w", err)
 	}
 	var denied *metav1.Condition
-	err := eventually(ctx, startWithin, func() (string, error) {
+	err := cluster.Eventually(ctx, cluster.StartWithin, func() (string, error) {
 		if err := g.cluster.Get(ctx, grantKey(grant.Name), grant); err != nil {
 			return "", err
 		}
@@ -175,7 +177,7 @@ func (g *playground) askForTooMuch(ctx context.Context) error {
 
 // renew waits for the operator to renew the press's tokens and lets the client take them up without reconnecting.
 func (g *playground) renew(ctx context.Context) error {
-	first, err := mqttcred.Load(g.press.mount.folder)
+	first, err := mqttcred.Load(g.press.mount.Folder)
 	if err != nil {
 		return err
 	}
@@ -191,13 +193,13 @@ func (g *playground) renew(ctx context.Context) error {
 	if err := g.mount(ctx, pressName, &g.press); err != nil {
 		return err
 	}
-	if err := g.press.upload(g.press.mount.folder); err != nil {
+	if err := g.press.Upload(g.press.mount.Folder); err != nil {
 		return err
 	}
 	if err := g.deliver(ctx); err != nil {
 		return err
 	}
-	g.held("the client uploaded them to %s over its open connection and goes on publishing", topicUpload)
+	g.held("the client uploaded them to %s over its open connection and goes on publishing", device.TopicUpload)
 	return nil
 }
 
@@ -205,7 +207,7 @@ func (g *playground) renew(ctx context.Context) error {
 func (g *playground) awaitRenewal(ctx context.Context, first mqttcred.Credentials) (*v1alpha1.MqttTokenGrant, error) {
 	grant := &v1alpha1.MqttTokenGrant{}
 	published := time.Now()
-	err := eventually(ctx, time.Until(first.ExpiresAt), func() (string, error) {
+	err := cluster.Eventually(ctx, time.Until(first.ExpiresAt), func() (string, error) {
 		if err := g.cluster.Get(ctx, grantKey(pressName), grant); err != nil {
 			return "", err
 		}
@@ -233,7 +235,7 @@ func (g *playground) outlive(ctx context.Context) error {
 		return errors.New("the simulator does not know the first tokens")
 	}
 	published := time.Now()
-	err := eventually(ctx, startWithin+startWithin, func() (string, error) {
+	err := cluster.Eventually(ctx, cluster.StartWithin+cluster.StartWithin, func() (string, error) {
 		if time.Since(first[0].Expires) > afterExpiry {
 			return "", nil
 		}
@@ -278,7 +280,7 @@ func (g *playground) deleteGrant(ctx context.Context) error {
 	if err := g.checkRevoked(); err != nil {
 		return err
 	}
-	said, err := g.press.cutOff(ctx)
+	said, err := g.press.CutOff(ctx)
 	if err != nil {
 		return err
 	}
@@ -286,8 +288,8 @@ func (g *playground) deleteGrant(ctx context.Context) error {
 		return fmt.Errorf("the broker's notice has code %d, not %d", said.Code, codeRevoked)
 	}
 	g.held("its client was cut off: notice %d, token revoked", said.Code)
-	if again, err := connect(g.press.mount.folder); err == nil {
-		again.close()
+	if again, err := device.Connect(g.press.mount.Folder); err == nil {
+		again.Close()
 		return errors.New("the client could connect again with its old files")
 	}
 	g.held("its old files do not let it in again")
@@ -300,7 +302,7 @@ func (g *playground) deleteGrant(ctx context.Context) error {
 
 // checkRevoked asks the simulator about the tokens that the client last had.
 func (g *playground) checkRevoked() error {
-	last, err := mqttcred.Load(g.press.mount.folder)
+	last, err := mqttcred.Load(g.press.mount.Folder)
 	if err != nil {
 		return err
 	}
@@ -320,7 +322,7 @@ func (g *playground) checkRevoked() error {
 
 // lookBack checks what must not have happened meanwhile.
 func (g *playground) lookBack(ctx context.Context) error {
-	text, err := os.ReadFile(g.manager.log)
+	text, err := os.ReadFile(g.manager.Log)
 	if err != nil {
 		return fmt.Errorf("reading the manager's log: %w", err)
 	}
@@ -356,7 +358,7 @@ func (g *playground) checkLog(name string) error {
 
 // show runs kubectl and shows what it prints, as it would look on the reader's own terminal.
 func (g *playground) show(ctx context.Context, arguments ...string) error {
-	text, err := g.cluster.ask(ctx, arguments...)
+	text, err := g.cluster.Ask(ctx, arguments...)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/broker"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/state"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
 
 // Names of the samples.
@@ -47,19 +48,15 @@ func grantKey(name string) types.NamespacedName {
 	return types.NamespacedName{Namespace: "line-a", Name: name}
 }
 
-func managerAccount() types.NamespacedName {
-	return types.NamespacedName{Namespace: "mqtt-token-system", Name: "mqtt-token-operator-manager"}
-}
-
 func (g *playground) startCluster(ctx context.Context) error {
 	var err error
-	if g.samples, err = loadManifests(g.o.samples()); err != nil {
+	if g.samples, err = cluster.LoadManifests(g.o.samples()); err != nil {
 		return err
 	}
-	if g.cluster, err = startCluster(ctx, g.o, g.folder, g.onEnd); err != nil {
+	if g.cluster, err = cluster.Start(ctx, cluster.Options{Assets: g.o.assets, Folder: g.folder, OnEnd: g.onEnd}); err != nil {
 		return err
 	}
-	g.held("etcd, kube-apiserver and kube-controller-manager %s run; RBAC is enforced", g.cluster.version)
+	g.held("etcd, kube-apiserver and kube-controller-manager %s run; RBAC is enforced", g.cluster.Version)
 	return nil
 }
 
@@ -83,7 +80,7 @@ func (g *playground) startCloud(ctx context.Context) error {
 }
 
 func (g *playground) sampleCloud() (state.Instance, state.Key, error) {
-	instances, secrets := ofKind(g.samples, kindInstance), ofKind(g.samples, "Secret")
+	instances, secrets := cluster.OfKind(g.samples, kindInstance), cluster.OfKind(g.samples, "Secret")
 	if len(instances) != 1 || len(secrets) != 1 {
 		return state.Instance{}, state.Key{}, errors.New("the samples should hold one MqttInstance and one Secret")
 	}
@@ -104,32 +101,25 @@ func (g *playground) sampleCloud() (state.Instance, state.Key, error) {
 // startManager installs what is shipped, save for the Deployment: the manager runs here, as the service account that it
 // would run as there.
 func (g *playground) startManager(ctx context.Context) error {
-	shipped, err := loadManifests(g.o.installation())
+	kubeconfig, config, err := g.cluster.Install(ctx, g.o.installation())
 	if err != nil {
-		return err
-	}
-	if err := g.cluster.apply(ctx, except(shipped, "Deployment")...); err != nil {
 		return err
 	}
 	g.held("CRDs and roles of config/default are applied")
-	kubeconfig, config, err := g.cluster.kubeconfigFor(ctx, managerAccount())
-	if err != nil {
-		return err
-	}
 	g.secrets = append(g.secrets, config.BearerToken)
 	if err := checkRights(ctx, config); err != nil {
 		return err
 	}
-	g.manager, err = startProcess(ctx, command{
-		name: "manager", path: g.o.manager, logFolder: g.folder, environment: []string{"KUBECONFIG=" + kubeconfig},
-		arguments: []string{
+	g.manager, err = cluster.StartProcess(ctx, cluster.Command{
+		Name: "manager", Path: g.o.manager, LogFolder: g.folder, Environment: []string{"KUBECONFIG=" + kubeconfig},
+		Arguments: []string{
 			"--leader-elect", "--metrics-bind-address=0", "--health-probe-bind-address=0", "--allowed-endpoints=" + g.cloud.APIAddress(),
 		},
 	}, g.onEnd)
 	if err != nil {
 		return err
 	}
-	g.held("the manager runs as service account %s, which may not do what it need not", managerAccount())
+	g.held("the manager runs as service account %s, which may not do what it need not", cluster.ManagerAccount())
 	return nil
 }
 
@@ -159,16 +149,16 @@ func checkRights(ctx context.Context, config *rest.Config) error {
 }
 
 func (g *playground) declareInstance(ctx context.Context) error {
-	for _, instance := range ofKind(g.samples, kindInstance) {
+	for _, instance := range cluster.OfKind(g.samples, kindInstance) {
 		if err := g.pointAtSimulator(instance); err != nil {
 			return err
 		}
 	}
-	if err := g.cluster.apply(ctx, except(g.samples, kindGrant)...); err != nil {
+	if err := g.cluster.ApplyAll(ctx, cluster.Except(g.samples, kindGrant)...); err != nil {
 		return err
 	}
 	instance := &v1alpha1.MqttInstance{}
-	err := eventually(ctx, startWithin, func() (string, error) {
+	err := cluster.Eventually(ctx, cluster.StartWithin, func() (string, error) {
 		if err := g.cluster.Get(ctx, instanceKey(), instance); err != nil {
 			return "", err
 		}
@@ -205,7 +195,7 @@ func (g *playground) pointAtSimulator(instance *unstructured.Unstructured) error
 }
 
 func (g *playground) askForTokens(ctx context.Context) error {
-	grants := ofKind(g.samples, kindGrant)
+	grants := cluster.OfKind(g.samples, kindGrant)
 	for _, grant := range grants {
 		if grant.GetName() != pressName {
 			continue
@@ -217,7 +207,7 @@ func (g *playground) askForTokens(ctx context.Context) error {
 			return fmt.Errorf("changing the sample grant: %w", err)
 		}
 	}
-	if err := g.cluster.apply(ctx, grants...); err != nil {
+	if err := g.cluster.ApplyAll(ctx, grants...); err != nil {
 		return err
 	}
 	g.held("the grants of %s are applied; %s asks for tokens of %s only, so that they are renewed in front of you", g.o.samples(), pressName, shortValidity)
@@ -233,7 +223,7 @@ func (g *playground) askForTokens(ctx context.Context) error {
 
 func (g *playground) awaitReady(ctx context.Context, name string) (*v1alpha1.MqttTokenGrant, error) {
 	grant := &v1alpha1.MqttTokenGrant{}
-	err := eventually(ctx, startWithin, func() (string, error) {
+	err := cluster.Eventually(ctx, cluster.StartWithin, func() (string, error) {
 		if err := g.cluster.Get(ctx, grantKey(name), grant); err != nil {
 			return "", err
 		}

@@ -138,16 +138,26 @@ func importTable() map[string]rule {
 			why: "a cluster, the simulator and the operator in one command; starts the manager as its own process",
 			ours: []string{
 				"api/v1alpha1", "internal/simulator", "internal/simulator/state", "internal/simulator/wire", "internal/simulator/broker",
-				"internal/token", "pkg/mqttcred", "test/apiserver",
+				"internal/token", "pkg/mqttcred", "test/cluster", "test/device",
 			},
-			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/apiextensions-apiserver", "sigs.k8s.io/yaml", clock, flags, logger, "github.com/eclipse"},
+			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, flags, logger},
 		},
 
 		// Test support: imported by tests and the playground only, because no rule above names more.
 		"internal/archtest": {why: "this table"},
 		"test/apiserver": {
-			why:   "starts the real API server for suites and the playground",
+			why:   "starts the real API server for suites",
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes},
+		},
+		"test/cluster": {
+			why:   "a control plane and processes beside it, to be seen at work and disturbed",
+			ours:  []string{"api/v1alpha1"},
+			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "sigs.k8s.io/yaml"},
+		},
+		"test/device": {
+			why:   "an MQTT client that knows nothing but a mounted token Secret",
+			ours:  []string{"pkg/mqttcred"},
+			third: []string{"github.com/eclipse"},
 		},
 		"test/gen": {
 			why:   "one builder per kind",

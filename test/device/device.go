@@ -1,15 +1,12 @@
-package main
+// Package device is an MQTT client that knows nothing but the files of a mounted token Secret, as an application would.
+package device
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -18,71 +15,32 @@ import (
 )
 
 const (
-	secretFileMode   = 0o600
-	secretFolderMode = 0o700
 	// answerWithin is how long the broker may take for an answer.
 	answerWithin = 10 * time.Second
 	noticeWithin = time.Second
 	atLeastOnce  = 1
 
-	topicUpload  = "$SYS/uploadToken"
+	// TopicUpload takes a new token for an open connection.
+	TopicUpload  = "$SYS/uploadToken"
 	topicInvalid = "$SYS/tokenInvalidNotice"
 )
 
-// volume is a mounted Secret: files that change all at once.
-type volume struct {
-	folder   string
-	versions int
-}
-
-// lay writes a Secret's data as the kubelet does: into a new folder, to which one symbolic link is then moved.
-func (v *volume) lay(data map[string][]byte) error {
-	v.versions++
-	version := "..version-" + strconv.Itoa(v.versions)
-	if err := os.MkdirAll(filepath.Join(v.folder, version), secretFolderMode); err != nil {
-		return fmt.Errorf("mounting the Secret: %w", err)
-	}
-	link := filepath.Join(v.folder, "..data")
-	before, err := os.Readlink(link)
-	if err != nil {
-		before = "" // the first version
-	}
-	for key, value := range data {
-		if err := os.WriteFile(filepath.Join(v.folder, version, key), value, secretFileMode); err != nil {
-			return fmt.Errorf("mounting the Secret: %w", err)
-		}
-	}
-	if err := errors.Join(os.Symlink(version, link+"_tmp"), os.Rename(link+"_tmp", link)); err != nil {
-		return fmt.Errorf("mounting the Secret: %w", err)
-	}
-	for key := range data {
-		err := os.Symlink(filepath.Join("..data", key), filepath.Join(v.folder, key))
-		if err != nil && !errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("mounting the Secret: %w", err)
-		}
-	}
-	if before == "" {
-		return nil
-	}
-	return os.RemoveAll(filepath.Join(v.folder, before))
-}
-
-// notice is what the broker says before it cuts a client off.
-type notice struct {
+// Notice is what the broker says before it cuts a client off.
+type Notice struct {
 	Code int    `json:"code"`
 	Type string `json:"type"`
 }
 
-// device is a connected MQTT client.
-type device struct {
+// Device is a connected MQTT client.
+type Device struct {
 	mqtt     mqtt.Client
 	received chan string
-	notices  chan notice
+	notices  chan Notice
 	lost     chan struct{}
 }
 
-// connect connects with nothing but the files of a mounted Secret.
-func connect(folder string) (*device, error) {
+// Connect connects with nothing but the files of a mounted Secret.
+func Connect(folder string) (*Device, error) {
 	files, err := mqttcred.Load(folder)
 	if err != nil {
 		return nil, err
@@ -91,7 +49,7 @@ func connect(folder string) (*device, error) {
 	if !roots.AppendCertsFromPEM(files.CA) {
 		return nil, fmt.Errorf("%s holds no certificate", mqttcred.KeyCA)
 	}
-	d := &device{received: make(chan string, 64), notices: make(chan notice, 8), lost: make(chan struct{})}
+	d := &Device{received: make(chan string, 64), notices: make(chan Notice, 8), lost: make(chan struct{})}
 	options := mqtt.NewClientOptions().AddBroker(files.URL).SetClientID(files.ClientID).
 		SetUsername(files.Username).SetPassword(files.Password).
 		SetTLSConfig(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}).
@@ -106,7 +64,7 @@ func connect(folder string) (*device, error) {
 }
 
 // take receives a message or one of the broker's notices. What nobody waits for is dropped.
-func (d *device) take(_ mqtt.Client, message mqtt.Message) {
+func (d *Device) take(_ mqtt.Client, message mqtt.Message) {
 	if message.Topic() != topicInvalid {
 		select {
 		case d.received <- string(message.Payload()):
@@ -114,7 +72,7 @@ func (d *device) take(_ mqtt.Client, message mqtt.Message) {
 		}
 		return
 	}
-	var n notice
+	var n Notice
 	if json.Unmarshal(message.Payload(), &n) == nil {
 		select {
 		case d.notices <- n:
@@ -123,22 +81,24 @@ func (d *device) take(_ mqtt.Client, message mqtt.Message) {
 	}
 }
 
-func (d *device) publish(topic, message string) error {
+// Publish publishes a message and waits until the broker has taken it.
+func (d *Device) Publish(topic, message string) error {
 	if err := await(d.mqtt.Publish(topic, atLeastOnce, false, message)); err != nil {
 		return fmt.Errorf("publishing to %s: %w", topic, err)
 	}
 	return nil
 }
 
-func (d *device) subscribe(filter string) error {
+// Subscribe subscribes to a filter and waits until the broker has agreed.
+func (d *Device) Subscribe(filter string) error {
 	if err := await(d.mqtt.Subscribe(filter, atLeastOnce, nil)); err != nil {
 		return fmt.Errorf("subscribing to %s: %w", filter, err)
 	}
 	return nil
 }
 
-// upload replaces the tokens of the connection by those in the files.
-func (d *device) upload(folder string) error {
+// Upload replaces the tokens of the connection by those in the files.
+func (d *Device) Upload(folder string) error {
 	files, err := mqttcred.Load(folder)
 	if err != nil {
 		return err
@@ -148,15 +108,15 @@ func (d *device) upload(folder string) error {
 		if err != nil {
 			return fmt.Errorf("writing an upload: %w", err)
 		}
-		if err := d.publish(topicUpload, string(payload)); err != nil {
+		if err := d.Publish(TopicUpload, string(payload)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// expect waits for a message.
-func (d *device) expect(ctx context.Context, message string) error {
+// Expect waits for a message.
+func (d *Device) Expect(ctx context.Context, message string) error {
 	limit := time.NewTimer(answerWithin)
 	defer limit.Stop()
 	for {
@@ -173,27 +133,27 @@ func (d *device) expect(ctx context.Context, message string) error {
 	}
 }
 
-// cutOff waits for the broker to end the connection and returns what it said before; the zero notice if nothing.
-func (d *device) cutOff(ctx context.Context) (notice, error) {
+// CutOff waits for the broker to end the connection and returns what it said before; the zero notice if nothing.
+func (d *Device) CutOff(ctx context.Context) (Notice, error) {
 	limit := time.NewTimer(answerWithin)
 	defer limit.Stop()
 	select {
 	case <-d.lost:
 	case <-limit.C:
-		return notice{}, fmt.Errorf("the client was not cut off within %s", answerWithin)
+		return Notice{}, fmt.Errorf("the client was not cut off within %s", answerWithin)
 	case <-ctx.Done():
-		return notice{}, context.Cause(ctx)
+		return Notice{}, context.Cause(ctx)
 	}
 	select { // the two come by different ways, so the notice may be the later one
 	case n := <-d.notices:
 		return n, nil
 	case <-time.After(noticeWithin):
-		return notice{}, nil
+		return Notice{}, nil
 	}
 }
 
-// close disconnects; it may be called on no device at all.
-func (d *device) close() {
+// Close disconnects; it may be called on no device at all.
+func (d *Device) Close() {
 	if d != nil {
 		d.mqtt.Disconnect(0)
 	}

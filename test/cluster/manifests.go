@@ -1,4 +1,4 @@
-package main
+package cluster
 
 import (
 	"bytes"
@@ -14,13 +14,13 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
-// kustomization is the file that names a folder's manifests.
-const kustomization = "kustomization.yaml"
+// Kustomization is the file that names a folder's manifests.
+const Kustomization = "kustomization.yaml"
 
-// loadManifests reads what `kubectl apply -k` would apply from a folder, in the same order. It knows kustomizations that
+// LoadManifests reads what `kubectl apply -k` would apply from a folder, in the same order. It knows kustomizations that
 // only list resources, and fails on others rather than show something else than what is shipped.
-func loadManifests(folder string) ([]*unstructured.Unstructured, error) {
-	text, err := os.ReadFile(filepath.Join(folder, kustomization))
+func LoadManifests(folder string) ([]*unstructured.Unstructured, error) {
+	text, err := os.ReadFile(filepath.Join(folder, Kustomization))
 	if err != nil {
 		return nil, fmt.Errorf("reading manifests: %w", err)
 	}
@@ -31,14 +31,14 @@ func loadManifests(folder string) ([]*unstructured.Unstructured, error) {
 		Images     []any    `json:"images"` // no image is run here
 	}
 	if err := sigsyaml.UnmarshalStrict(text, &list); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", filepath.Join(folder, kustomization), err)
+		return nil, fmt.Errorf("reading %s: %w", filepath.Join(folder, Kustomization), err)
 	}
 	var all []*unstructured.Unstructured
 	for _, resource := range list.Resources {
 		name := filepath.Join(folder, resource)
 		load := loadFile
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
-			load = loadManifests
+			load = LoadManifests
 		}
 		objects, err := load(name)
 		if err != nil {
@@ -68,12 +68,13 @@ func loadFile(name string) ([]*unstructured.Unstructured, error) {
 	}
 }
 
-// ofKind returns the objects of some kinds; except returns all others.
-func ofKind(objects []*unstructured.Unstructured, kinds ...string) []*unstructured.Unstructured {
+// OfKind returns the objects of some kinds.
+func OfKind(objects []*unstructured.Unstructured, kinds ...string) []*unstructured.Unstructured {
 	return pick(objects, kinds, true)
 }
 
-func except(objects []*unstructured.Unstructured, kinds ...string) []*unstructured.Unstructured {
+// Except returns the objects of all other kinds.
+func Except(objects []*unstructured.Unstructured, kinds ...string) []*unstructured.Unstructured {
 	return pick(objects, kinds, false)
 }
 
