@@ -18,6 +18,7 @@ func (s *Simulator) adminHandler() http.Handler {
 	mux.HandleFunc("GET /ca.crt", s.serveCA)
 	mux.HandleFunc("GET /tokens", s.serveTokens)
 	mux.HandleFunc("GET /calls", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.openAPI.Calls()) })
+	mux.HandleFunc("GET /peaks", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.openAPI.Peaks()) })
 	mux.HandleFunc("GET /clients", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.broker.Clients()) })
 	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.openAPI.Faults()) })
 	mux.HandleFunc("PUT /faults", s.putFaults)

@@ -9,6 +9,7 @@
 //	GET  /ca.crt    the CA certificate (PEM) that the TLS endpoints are signed by
 //	GET  /tokens    every token issued: id, account, key, instance, type, topics, times, validity; never the text
 //	GET  /calls     calls of each operation: total, failed, failures by code
+//	GET  /peaks     the most calls of each operation, and of all together, within one second
 //	GET  /clients   ids of the connected MQTT clients
 //	GET  /faults    the faults that are set
 //	PUT  /faults    replaces them: {"latency":"200ms","clockSkew":"-20m","calls":[
@@ -187,6 +188,9 @@ func (s *Simulator) SetFaults(faults wire.Faults) error { return s.openAPI.SetFa
 
 // Calls counts the calls of the OpenAPI so far.
 func (s *Simulator) Calls() map[state.Operation]wire.CallCount { return s.openAPI.Calls() }
+
+// Peaks returns the most calls of the OpenAPI within one second, by operation and for wire.AllOperations.
+func (s *Simulator) Peaks() map[state.Operation]int { return s.openAPI.Peaks() }
 
 // Clients lists the ids of the connected MQTT clients.
 func (s *Simulator) Clients() []string { return s.broker.Clients() }

@@ -137,6 +137,7 @@ func TestAdmin(t *testing.T) {
 	}{
 		"health":                             {"GET", "/healthz", "", 200, "ok"},
 		"tokens before there are any":        {"GET", "/tokens", "", 200, "[]"},
+		"peaks before there are any":         {"GET", "/peaks", "", 200, "{}"},
 		"calls before there are any":         {"GET", "/calls", "", 200, "{}"},
 		"the clock":                          {"GET", "/clock", "", 200, `"now": "2031-03-05T07:11:13Z"`},
 		"the clock moves":                    {"POST", "/clock", `{"advance":"10m"}`, 200, `"now": "2031-03-05T07:21:13Z"`},

@@ -42,12 +42,13 @@ type Handler struct {
 	mu     sync.Mutex
 	faults Faults
 	counts map[state.Operation]CallCount
+	peaks  *peaks
 }
 
 // NewHandler returns a handler for an issuer. The wall clock counts out latency and judges the
 // freshness of signatures.
 func NewHandler(issuer *state.State, wall clock.Clock) *Handler {
-	return &Handler{issuer: issuer, gate: newGate(issuer, wall), wall: wall, counts: map[state.Operation]CallCount{}}
+	return &Handler{issuer: issuer, gate: newGate(issuer, wall), wall: wall, counts: map[state.Operation]CallCount{}, peaks: newPeaks()}
 }
 
 // Faults returns the faults that are left.
@@ -84,12 +85,16 @@ func (h *Handler) Calls() map[state.Operation]CallCount {
 	return counts
 }
 
+// Peaks returns the most calls that came in within one second of the wall clock, by operation and for AllOperations.
+func (h *Handler) Peaks() map[state.Operation]int { return h.peaks.get() }
+
 // ServeHTTP answers one call.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	// Form merges the query string and a form body.
 	_ = r.ParseForm() //nolint:errcheck // An unreadable form yields fewer parameters, which the gate names.
 	op := operation(r.Form.Get(paramAction))
+	h.peaks.count(op, h.wall.Now().Unix())
 	latency, fault := h.draw(op)
 	if latency > 0 && !h.wait(r, latency) {
 		h.count(op, "Canceled")
