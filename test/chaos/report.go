@@ -37,12 +37,13 @@ type tally struct {
 	mu         sync.Mutex
 	checks     map[invariant]int
 	violations map[invariant][]string
+	told       map[string]bool
 	out        io.Writer
 	began      time.Time
 }
 
 func newTally(out io.Writer) *tally {
-	return &tally{checks: map[invariant]int{}, violations: map[invariant][]string{}, out: out, began: time.Now()}
+	return &tally{checks: map[invariant]int{}, violations: map[invariant][]string{}, told: map[string]bool{}, out: out, began: time.Now()}
 }
 
 func (t *tally) checked(i invariant, times int) {
@@ -98,4 +99,15 @@ func (t *tally) all() []string {
 		}
 	}
 	return slices.Clip(lines)
+}
+
+// violatedOnce notes a violation that would be told again and again.
+func (t *tally) violatedOnce(i invariant, about, format string, arguments ...any) {
+	t.mu.Lock()
+	told := t.told[about]
+	t.told[about] = true
+	t.mu.Unlock()
+	if !told {
+		t.violated(i, format, arguments...)
+	}
 }

@@ -69,7 +69,9 @@ func workKinds() []kind {
 	}
 }
 
-func isKind(k kind) bool { return slices.Contains(processKinds(), k) || slices.Contains(workKinds(), k) }
+func isKind(k kind) bool {
+	return slices.Contains(processKinds(), k) || slices.Contains(workKinds(), k)
+}
 
 // fault is one entry of the schedule.
 type fault struct {
