@@ -19,7 +19,7 @@ const (
 	// restartAfter is how long a manager that ended stays away, as kubelet would have it.
 	restartAfter = time.Second
 	// acquiredLease is what client-go logs when a process has become the leader.
-	acquiredLease = "successfully acquired lease"
+	acquiredLease = "Successfully acquired lease"
 	armVariable   = "MQTT_KILLPOINT"
 )
 

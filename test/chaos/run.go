@@ -192,7 +192,8 @@ func (w *world) lookBack(ctx context.Context) {
 // noteTrouble tells of what is no violation but should not be in a log.
 func (w *world) noteTrouble(name, text string) {
 	for line := range strings.Lines(text) {
-		if strings.Contains(line, "panic") || strings.Contains(strings.ToLower(line), "forbidden:") {
+		forbidden := strings.Contains(line, " is forbidden: ") && !strings.Contains(line, "being terminated")
+		if forbidden || strings.Contains(line, "panic") {
 			w.say("%s: %.300s", name, strings.TrimSpace(line))
 			return
 		}
