@@ -165,7 +165,7 @@ func importTable() map[string]rule {
 				"api/v1alpha1", "internal/credsecret", "internal/killpoint", "internal/ledger", "internal/simulator", "internal/simulator/broker",
 				"internal/simulator/state", "internal/simulator/wire", "internal/token", "pkg/mqttcred", "test/cluster", "test/device",
 			},
-			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, flags, logger},
+			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, flags, logger, "k8s.io/klog"},
 		},
 		"test/gen": {
 			why:   "one builder per kind",

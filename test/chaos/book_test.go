@@ -102,7 +102,7 @@ func TestEndings(t *testing.T) {
 }
 
 func TestLeaks(t *testing.T) {
-	const secret = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFy=" //nolint:gosec // nobody's
+	const secret = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFy="
 	for sentence, tc := range map[string]struct {
 		text string
 		want bool

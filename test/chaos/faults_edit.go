@@ -52,7 +52,7 @@ func (w *world) narrow(ctx context.Context, f fault) (string, error) {
 	var taken []string
 	for i := range 3 {
 		g := f
-		g.dice[0] += uint32(i) //nolint:gosec // small
+		g.dice[0] += uint32(i)
 		topic, err := w.widen(ctx, g)
 		if err != nil {
 			return "", err
@@ -62,7 +62,7 @@ func (w *world) narrow(ctx context.Context, f fault) (string, error) {
 	wait(f.between(1, time.Second, 6*time.Second))
 	for i, topic := range taken {
 		g := f
-		g.dice[0] += uint32(i) //nolint:gosec // small
+		g.dice[0] += uint32(i)
 		key := g.target(0)
 		grant, err := w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) {
 			g.Spec.Topics = slices.DeleteFunc(g.Spec.Topics, func(t v1alpha1.TopicPermission) bool { return t.Filter == topic })

@@ -78,7 +78,7 @@ func newGrant(key types.NamespacedName, n int) *v1alpha1.MqttTokenGrant {
 				{Filter: prefix(key) + "state", Actions: []v1alpha1.Action{v1alpha1.ActionPublish}},
 			},
 			Validity:              fmt.Sprintf("%ds", shortestSeconds+n*37%90),
-			RenewBeforePercentage: int32(60 + n*7%16), //nolint:gosec // small
+			RenewBeforePercentage: int32(60 + n*7%16),
 			Overlap:               fmt.Sprintf("%ds", 5+n*3%16),
 		},
 	}

@@ -36,7 +36,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 func (o *options) complete() error {
 	var faults []error
 	if o.seed == 0 {
-		o.seed = uint64(rand.Uint32()) //nolint:gosec // it is printed
+		o.seed = uint64(rand.Uint32())
 	}
 	if o.minutes <= 0 {
 		faults = append(faults, fmt.Errorf("--minutes: %v is no time", o.minutes))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -63,28 +64,35 @@ func (t *tally) violated(i invariant, format string, arguments ...any) {
 
 // say prints a line with the time since the start.
 func (t *tally) say(format string, arguments ...any) {
+	t.tell("%7.1fs  %s\n", time.Since(t.began).Seconds(), fmt.Sprintf(format, arguments...))
+}
+
+// tell prints a text.
+func (t *tally) tell(format string, arguments ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, _ = fmt.Fprintf(t.out, "%7.1fs  %s\n", time.Since(t.began).Seconds(), fmt.Sprintf(format, arguments...))
+	_, _ = fmt.Fprintf(t.out, format, arguments...) //nolint:errcheck // there is nowhere else to say that
 }
 
 // table renders the result and returns how many violations there were.
 func (t *tally) table(figures [][2]string) (string, int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var text strings.Builder
-	total := 0
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "Invariant\tChecked\tViolations")
+	rows, total := []string{"Invariant\tChecked\tViolations"}, 0
 	for _, i := range invariants() {
 		total += len(t.violations[i])
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%d\n", i, t.checks[i], len(t.violations[i]))
+		rows = append(rows, fmt.Sprintf("%s\t%d\t%d", i, t.checks[i], len(t.violations[i])))
 	}
-	_, _ = fmt.Fprintln(table, "\t\t")
+	rows = append(rows, "\t\t")
 	for _, figure := range figures {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t\n", figure[0], figure[1])
+		rows = append(rows, figure[0]+"\t"+figure[1]+"\t")
 	}
-	_ = table.Flush() //nolint:errcheck // a Builder takes everything
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	_, err := io.WriteString(table, strings.Join(rows, "\n")+"\n")
+	if err = errors.Join(err, table.Flush()); err != nil {
+		return err.Error(), total
+	}
 	return text.String(), total
 }
 

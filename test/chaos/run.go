@@ -29,8 +29,6 @@ const (
 	calmFor = 10 * time.Second
 	// emptyWithin is how long everything may take to go: a hundred tokens, four a second, deadline and all.
 	emptyWithin = 2 * time.Minute
-	// settleWithin is how long the last fault of each lane may take to end.
-	settleWithin = 4 * time.Minute
 )
 
 var errViolated = errors.New("promises were broken")
@@ -49,12 +47,12 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	w.observe(ctx)
 	text, violations := w.table(w.figures())
-	_, _ = fmt.Fprintf(out, "\nSeed %d\n\n%s", o.seed, text)
+	w.tell("\nSeed %d\n\n%s", o.seed, text)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if violations > 0 {
-		_, _ = fmt.Fprintf(out, "\n%s\n", strings.Join(w.all(), "\n"))
+		w.tell("\n%s\n", strings.Join(w.all(), "\n"))
 		return fmt.Errorf("%w, %d times; seed %d, logs in %s", errViolated, violations, o.seed, folder)
 	}
 	return nil
@@ -146,8 +144,11 @@ func (w *world) left(ctx context.Context) string {
 		what  string
 		count int
 	}{
-		{"grants", len(s.grants)}, {"token Secrets", len(s.secrets)}, {"pages of the ledger", len(s.pages)},
-		{"instances", len(instanceList.Items)}, {"live tokens that are no orphans", len(alive) - len(orphans)},
+		{"grants", len(s.grants)},
+		{"token Secrets", len(s.secrets)},
+		{"pages of the ledger", len(s.pages)},
+		{"instances", len(instanceList.Items)},
+		{"live tokens that are no orphans", len(alive) - len(orphans)},
 	}
 	for _, c := range counts {
 		if c.count > 0 {

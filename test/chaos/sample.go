@@ -160,7 +160,7 @@ func (w *world) checkRecords(s *snapshot) {
 		if owner := w.ownerOf(p.id); s.grants[owner] == nil {
 			what = deleted
 		}
-		w.violated(what, "token %s: %s", w.describe(p.id), p.what)
+		w.broke(what, w.ownerOf(p.id), "token %s: %s", w.describe(p.id), p.what)
 	}
 }
 
@@ -282,9 +282,9 @@ func (w *world) checkAccess(ctx context.Context, key types.NamespacedName, grant
 	w.mu.Unlock()
 	switch {
 	case bad && excused:
-		w.violated(repaired, "grant %s: %s, %s of working time after it was created, released or damaged", key, why, gone.Round(time.Second))
+		w.broke(repaired, key, "grant %s: %s, %s of working time after it was created, released or damaged", key, why, gone.Round(time.Second))
 	case bad:
-		w.violated(access, "grant %s: %s", key, why)
+		w.broke(access, key, "grant %s: %s", key, why)
 	case excused:
 		w.checked(repaired, 1)
 	}

@@ -83,7 +83,7 @@ type fault struct {
 }
 
 // among picks one of n by one of the fault's dice.
-func (f fault) among(die, n int) int { return int(f.dice[die] % uint32(n)) } //nolint:gosec // n is small and positive
+func (f fault) among(die, n int) int { return int(f.dice[die] % uint32(n)) }
 
 // between picks a duration in whole milliseconds by one of the fault's dice.
 func (f fault) between(die int, least, most time.Duration) time.Duration {
@@ -94,7 +94,7 @@ func (f fault) between(die int, least, most time.Duration) time.Duration {
 // order, and so on. It depends on nothing but its arguments.
 func schedule(seed, lane uint64, kinds []kind, least, most time.Duration) []fault {
 	const rounds = 64
-	random := rand.New(rand.NewPCG(seed, lane)) //nolint:gosec // it must be the same each time
+	random := rand.New(rand.NewPCG(seed, lane))
 	var all []fault
 	for range rounds {
 		for _, i := range random.Perm(len(kinds)) {
