@@ -15,6 +15,8 @@ const (
 	seenGrace = 10 * time.Second
 	// writeGrace is how long a token may be in the manager's memory alone: retries of its Secret's write included.
 	writeGrace = 40 * time.Second
+	// noticeGrace is how much later than it was made a token may be noticed.
+	noticeGrace = 2 * tick
 )
 
 // book knows every token: where it was on record, and what became of it. It is pure: it is told the time.
@@ -72,7 +74,7 @@ func (b *book) notice(now time.Time, alive []string) {
 func (b *book) died(how string, at time.Time, alive []string) int {
 	count := 0
 	for _, id := range alive {
-		if born := b.born[id]; !b.seen[id] && b.lost[id] == "" && !b.leftBehind[id] && !born.After(at) {
+		if born := b.born[id]; !b.seen[id] && b.lost[id] == "" && !b.leftBehind[id] && !born.After(at.Add(noticeGrace)) {
 			b.lost[id] = how
 			count++
 		}

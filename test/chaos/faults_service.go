@@ -8,10 +8,14 @@ import (
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/state"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/wire"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
 
 // skewLimit is how far the service's clock may be off: less than what is left of any token when it is due for renewal.
 const skewLimit = 45 * time.Second
+
+// unreadWithin is how long to wait for calls whose replies are to be lost.
+const unreadWithin = 20 * time.Second
 
 func (w *world) serviceFaults() map[kind]inject {
 	return map[kind]inject{
@@ -65,11 +69,7 @@ func (w *world) unread(how wire.FaultKind) inject {
 		if _, err := w.reissue(ctx, f); err != nil {
 			return "", err
 		}
-		wait(10 * time.Second)
-		left := 0
-		for _, fault := range w.cloud.Faults().Calls {
-			left += fault.Times
-		}
+		left := w.awaitUnread(ctx, times)
 		w.mu.Lock()
 		w.book.unread -= left
 		w.mu.Unlock()
@@ -89,4 +89,19 @@ func (w *world) skew(_ context.Context, f fault) (string, error) {
 	lasts := f.between(2, 5*time.Second, 25*time.Second)
 	wait(lasts)
 	return fmt.Sprintf("%s for %s", by, lasts), w.cloud.SetFaults(wire.Faults{})
+}
+
+// awaitUnread waits until replies were lost, and returns how many of them were not.
+func (w *world) awaitUnread(ctx context.Context, left int) int {
+	_ = cluster.Eventually(ctx, unreadWithin, func() (string, error) { //nolint:errcheck // what is left tells
+		left = 0
+		for _, fault := range w.cloud.Faults().Calls {
+			left += fault.Times
+		}
+		if left == 0 {
+			return "", nil
+		}
+		return "replies are still to be lost", nil
+	})
+	return left
 }
