@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
@@ -108,4 +110,72 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// BenchmarkTenThousand lives through an hour with ten thousand grants, edits and deletions among them, with and without
+// controller-runtime's priority queue, and prints how many were left behind: none may be.
+func BenchmarkTenThousand(b *testing.B) {
+	const size, edited, deleted = 10_000, 3_000, 1_000
+	for _, priority := range []bool{true, false} {
+		b.Run(fmt.Sprintf("priorityQueue=%t", priority), func(b *testing.B) {
+			for b.Loop() {
+				w := newWorldAt(b, server)
+				w.priorityQueue = &priority
+				stopped := w.keepTime()
+				w.credential("LTAI-one", "secret-one")
+				i := w.instance()
+				i.Spec.Quota.ApplyPerSecond = 100
+				w.must(w.Create(b.Context(), i))
+				w.run()
+				w.eventuallyInstance("True", v1alpha1.ReasonConnected)
+				before := heap()
+				took := w.apply(size)
+				b.ReportMetric(took[size/2].Seconds(), "s-to-Ready-p50")
+				b.ReportMetric(took[size-1].Seconds(), "s-to-Ready-max")
+				b.ReportMetric(float64(heap()-before)/size/1024, "KiB/grant")
+				for n := range edited { // every one of them gets a new token
+					g := w.grant(fmt.Sprintf("press-%04d", n))
+					w.edit(g, func() { g.Spec.Topics[0].Filter += "/more" })
+				}
+				for n := range deleted {
+					w.must(w.Delete(b.Context(), w.grant(fmt.Sprintf("press-%04d", size-1-n))))
+				}
+				churned := time.Now()
+				left := w.leftBehind(size - deleted)
+				for left > 0 && time.Since(churned) < 15*time.Minute {
+					w.clock.SetTime(w.clock.Now().Add(time.Second)) // the ledger's turn comes sooner
+					left = w.leftBehind(size - deleted)
+				}
+				b.ReportMetric(time.Since(churned).Seconds(), "s-to-settle")
+				b.ReportMetric(float64(left), "left-behind")
+				w.stop()
+				w.requests.take()
+				restarted := time.Now()
+				w.run()
+				w.eventuallyInstance("True", v1alpha1.ReasonConnected)
+				b.ReportMetric(time.Since(restarted).Seconds(), "s-to-restart")
+				w.stop()
+				b.ReportMetric(float64(len(w.requests.take())), "requests/restart")
+				stopped()
+			}
+		})
+	}
+}
+
+// leftBehind counts grants that are not what was asked for: not seen, not Ready, or there although deleted.
+func (w *world) leftBehind(want int) int {
+	w.t.Helper()
+	var grants v1alpha1.MqttTokenGrantList
+	w.must(w.List(w.t.Context(), &grants, client.InNamespace(w.namespace)))
+	left := max(len(grants.Items)-want, want-len(grants.Items))
+	for i := range grants.Items {
+		g := &grants.Items[i]
+		ready := slices.ContainsFunc(g.Status.Conditions, func(c metav1.Condition) bool {
+			return c.Type == v1alpha1.ReadyCondition && c.Status == metav1.ConditionTrue
+		})
+		if g.DeletionTimestamp.IsZero() && (ptr.Deref(g.Status.ObservedGeneration, 0) != g.Generation || !ready) {
+			left++
+		}
+	}
+	return left
 }

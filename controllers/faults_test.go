@@ -253,15 +253,16 @@ func TestDriftIsRepaired(t *testing.T) {
 		vandalize   func(*corev1.Secret)
 		wantApplies int
 	}{
-		"an edited password comes back without a call":  {func(s *corev1.Secret) { s.Data[mqttcred.KeyPassword] = []byte("x") }, 0},
-		"a removed key comes back without a call":       {func(s *corev1.Secret) { delete(s.Data, mqttcred.KeyHost) }, 0},
-		"a stripped label comes back without a call":    {func(s *corev1.Secret) { s.Labels = nil }, 0},
-		"a stripped owner comes back without a call":    {func(s *corev1.Secret) { s.OwnerReferences = nil }, 0},
-		"a stripped label of the owner's comes back":    {func(s *corev1.Secret) { delete(s.Labels, "app") }, 0},
-		"a cleared record of fields is written again":   {func(s *corev1.Secret) { s.ManagedFields = []metav1.ManagedFieldsEntry{{}} }, 0},
-		"edited tokens cost one reissue":                {func(s *corev1.Secret) { s.Data[mqttcred.KeyTokens] = []byte("[]") }, 1},
-		"stripped facts cost one reissue":               {func(s *corev1.Secret) { delete(s.Annotations, "mqtt.tokengrant.dev/facts") }, 1},
-		"a key that somebody adds is nobody's business": {func(s *corev1.Secret) { s.Data["note"] = []byte("hello") }, 0},
+		"an edited password comes back without a call":   {func(s *corev1.Secret) { s.Data[mqttcred.KeyPassword] = []byte("x") }, 0},
+		"a removed key comes back without a call":        {func(s *corev1.Secret) { delete(s.Data, mqttcred.KeyHost) }, 0},
+		"a stripped label comes back without a call":     {func(s *corev1.Secret) { s.Labels = nil }, 0},
+		"a stripped owner comes back without a call":     {func(s *corev1.Secret) { s.OwnerReferences = nil }, 0},
+		"a stripped label of the owner's comes back":     {func(s *corev1.Secret) { delete(s.Labels, "app") }, 0},
+		"a stripped finalizer comes back without a call": {func(s *corev1.Secret) { s.Finalizers = nil }, 0},
+		"a cleared record of fields is written again":    {func(s *corev1.Secret) { s.ManagedFields = []metav1.ManagedFieldsEntry{{}} }, 0},
+		"edited tokens cost one reissue":                 {func(s *corev1.Secret) { s.Data[mqttcred.KeyTokens] = []byte("[]") }, 1},
+		"stripped facts cost one reissue":                {func(s *corev1.Secret) { delete(s.Annotations, "mqtt.tokengrant.dev/facts") }, 1},
+		"a key that somebody adds is nobody's business":  {func(s *corev1.Secret) { s.Data["note"] = []byte("hello") }, 0},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := readyWorld(t)
@@ -272,7 +273,7 @@ func TestDriftIsRepaired(t *testing.T) {
 			w.edit(edited, func() { tc.vandalize(edited) })
 			restored := func() bool {
 				now := w.secret("press-07")
-				return len(now.Data) >= len(before.Data) && len(now.OwnerReferences) == 1 && now.Labels["mqtt.tokengrant.dev/grant"] == "press-07" && now.Labels["app"] == "press" &&
+				return len(now.Data) >= len(before.Data) && len(now.OwnerReferences) == 1 && len(now.Finalizers) == 1 && now.Labels["mqtt.tokengrant.dev/grant"] == "press-07" && now.Labels["app"] == "press" &&
 					string(now.Data[mqttcred.KeyPassword]) == w.livePassword() && now.Annotations["mqtt.tokengrant.dev/facts"] != ""
 			}
 			w.eventually("what was ours is back", restored)

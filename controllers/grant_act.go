@@ -154,6 +154,16 @@ func nextLook(in plan.Input) time.Time {
 	return in.Now
 }
 
+// failed is the outcome after a failed call. A manager that lost its lease made none, and has nothing to say.
+func (out outcome) failed(seen observation, err error) outcome {
+	if token.AsError(err).Code == token.CodeLeaseLost {
+		out.quiet = true
+		return out
+	}
+	out.problem = seen.serviceProblem(err)
+	return out
+}
+
 // serviceProblem words a failed call. A fault of the instance is the instance's to report; the grant waits for it.
 func (seen observation) serviceProblem(err error) *problem {
 	fault := token.AsError(err)

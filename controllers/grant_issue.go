@@ -34,8 +34,7 @@ func (r *GrantReconciler) issue(ctx context.Context, seen observation, out outco
 	unsaved := r.recent.of(seen.grant).unsaved
 	_, missing := seen.pick(unsaved)
 	if err := r.applyFor(ctx, seen, missing); err != nil {
-		out.problem = seen.serviceProblem(err)
-		return out
+		return out.failed(seen, err)
 	}
 	fresh, _ := seen.pick(r.recent.of(seen.grant).unsaved)
 	if !r.enter(ctx, seen, &out, append(old.entries, seen.leftOver(unsaved, fresh)...)) {

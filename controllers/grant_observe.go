@@ -277,14 +277,17 @@ func (r *GrantReconciler) deletionSince(grant *v1alpha1.MqttTokenGrant, now time
 	return since
 }
 
-// untilOverdue cuts a wait short when the deletion stops waiting before that.
+// untilOverdue cuts a wait short when the deletion stops waiting before that. No wait means one for something to happen.
 func (r *GrantReconciler) untilOverdue(seen observation, wait time.Duration) time.Duration {
 	if !seen.input.Deleting || seen.input.Overdue {
 		return wait
 	}
 	now := r.Clock.Now()
 	left := r.deletionSince(seen.grant, now).Add(r.RevocationDeadline).Sub(now)
-	return max(time.Millisecond, min(wait, left))
+	if wait == 0 || left < wait {
+		wait = left
+	}
+	return max(time.Millisecond, wait)
 }
 
 func hasInvalid(held plan.Held, invalid []string) bool {

@@ -142,26 +142,23 @@ func (r *GrantReconciler) revokeAll(ctx context.Context, seen observation, out *
 			return count
 		}
 		for _, t := range part {
-			if out.problem = r.revoke(ctx, seen, t.Value); out.problem != nil {
-				break
+			if err := r.revoke(ctx, seen, t.Value); err != nil {
+				seen.revoker.budget.Done(ask.Operation, ask.ID)
+				*out = out.failed(seen, err)
+				return count
 			}
 			count++
 		}
 		seen.revoker.budget.Done(ask.Operation, ask.ID)
-		if out.problem != nil {
-			return count
-		}
 	}
 	return count
 }
 
-func (r *GrantReconciler) revoke(ctx context.Context, seen observation, value token.Value) *problem {
+func (r *GrantReconciler) revoke(ctx context.Context, seen observation, value token.Value) error {
 	err := seen.revoker.service.Revoke(ctx, value)
 	r.Connections.report(desired.InstanceKey(seen.grant), seen.revoker, opRevoke, err, r.Clock.Now())
 	if err != nil {
-		p := seen.serviceProblem(err)
-		p.stalled = false // no edit of the grant helps
-		return p
+		return err
 	}
 	killpoint.Reached(killpoint.AfterRevoke)
 	fingerprint := value.Fingerprint(string(seen.grant.UID))

@@ -128,9 +128,7 @@ func (seen observation) describeTokens(status *v1alpha1.MqttTokenGrantStatus, se
 			IssuedTime: moment(t.Issued), ExpirationTime: moment(t.Expires), Fingerprint: t.Fingerprint,
 		})
 	}
-	in := seen.input
-	in.Held = held
-	status.ExpirationTime, status.RenewalTime = moment(held.Expires()), moment(in.RenewAt())
+	status.ExpirationTime, status.RenewalTime = moment(held.Expires()), moment(seen.renewAt(secret))
 	status.Revision = secret.facts.Revision
 }
 
@@ -180,15 +178,21 @@ func (seen observation) setAuthorized(set *conditionSet) {
 	}
 }
 
+// renewAt is when a renewal is due. That it is tried earlier while the service is flaky is nothing to report: it would
+// rewrite every grant after each outage.
+func (seen observation) renewAt(secret secretView) time.Time {
+	in := seen.input
+	in.Held, in.Flaky = secret.held(), false
+	return in.RenewAt()
+}
+
 // setRenewed speaks of tokens that exist: is a renewal overdue?
 func (seen observation) setRenewed(set *conditionSet, out outcome, ready bool) {
 	if out.secret.state != plan.SecretOurs || len(out.secret.facts.Tokens) == 0 {
 		set.remove(v1alpha1.RenewedCondition)
 		return
 	}
-	in := seen.input
-	in.Held = out.secret.held()
-	overdue := !in.RenewAt().After(in.Now)
+	overdue := !seen.renewAt(out.secret).After(seen.input.Now)
 	waitsForInstance := out.problem != nil && out.problem.reason == v1alpha1.ReasonInstanceNotReady
 	switch {
 	case ready && overdue && waitsForInstance && apimeta.FindStatusCondition(set.list, v1alpha1.RenewedCondition) != nil:

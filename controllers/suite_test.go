@@ -54,12 +54,14 @@ type world struct {
 	endpoints []string
 	// verifyInterval is how often tokens are checked; 0: never.
 	verifyInterval time.Duration
-	wrap           func(http.RoundTripper) http.RoundTripper
-	server         *rest.Config
-	ledger         *controllers.Ledger
-	waiting        *gauge
-	skew           *skewGauge
-	stop           func()
+	// priorityQueue overrides controller-runtime's choice of a queue.
+	priorityQueue *bool
+	wrap          func(http.RoundTripper) http.RoundTripper
+	server        *rest.Config
+	ledger        *controllers.Ledger
+	waiting       *gauge
+	skew          *skewGauge
+	stop          func()
 }
 
 // start is a moment in whole seconds, far from the wall clock, so that a forgotten time.Now shows. It lies in the past: to
@@ -115,7 +117,7 @@ func (w *world) run() {
 	cacheOptions.DefaultNamespaces = map[string]cache.Config{w.namespace: {}}
 	mgr, err := ctrl.NewManager(settings, ctrl.Options{
 		Scheme: testScheme(w.t), Cache: cacheOptions, Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.logs.logger(),
+		Controller: config.Controller{SkipNameValidation: new(true), UsePriorityQueue: w.priorityQueue}, Logger: w.logs.logger(),
 	})
 	w.must(err)
 	secrets, err := metadata.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
