@@ -90,11 +90,12 @@ func (w *world) handOver(ctx context.Context, leader *manager) (time.Duration, e
 	return took, nil
 }
 
-func (w *world) freezeLeader(ctx context.Context, _ fault) (string, error) {
+func (w *world) freezeLeader(ctx context.Context, f fault) (string, error) {
 	leader, err := w.awaitLeader(ctx)
 	if err != nil {
 		return "", err
 	}
+	wait(f.between(0, time.Second, 3*time.Second))
 	if err := w.managers.freeze(leader, true); err != nil {
 		return "", err
 	}
