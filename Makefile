@@ -9,6 +9,9 @@ MAKEFLAGS += --no-print-directory
 PKG       ?= ./...
 TEST_ARGS ?=
 DEMO_ARGS ?=
+CHAOS_MINUTES ?= 10
+CHAOS_SEED    ?= 0
+CHAOS_ARGS    ?=
 FUZZTIME  ?= 30s
 INSTALL   ?= config/default
 
@@ -78,6 +81,11 @@ verify-generated:
 fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each.
 	@hack/fuzz.sh $(FUZZTIME)
 
+.PHONY: chaos
+chaos: ## Break what can be broken for CHAOS_MINUTES (default 10) by the schedule of CHAOS_SEED, and check every promise meanwhile.
+	@go build -trimpath -tags killpoints -o bin/manager-killpoints ./cmd/manager && go build -trimpath -o bin/chaos ./test/chaos
+	@assets=$$(hack/kube/assets.sh); bin/chaos --assets "$$assets" --manager bin/manager-killpoints --minutes $(CHAOS_MINUTES) --seed $(CHAOS_SEED) $(CHAOS_ARGS)
+
 .PHONY: bench
 bench: ## Run the benchmarks.
 	@go test -run '^$$' -bench . -benchmem $(PKG)
@@ -99,4 +107,4 @@ kube-assets: ## Fetch or build etcd, kube-apiserver, kube-controller-manager and
 
 .PHONY: clean
 clean: ## Remove what the targets above made; bin/k8s, minutes of work, stays.
-	@rm -rf dist bin/tools bin/envtest $(addprefix bin/,$(notdir $(COMMANDS)))
+	@rm -rf dist bin/tools bin/envtest bin/chaos bin/manager-killpoints $(addprefix bin/,$(notdir $(COMMANDS)))

@@ -159,6 +159,14 @@ func importTable() map[string]rule {
 			ours:  []string{"pkg/mqttcred"},
 			third: []string{"github.com/eclipse"},
 		},
+		"test/chaos": {
+			why: "the manager's process under faults, and what must hold meanwhile; stands where a cluster's nodes would",
+			ours: []string{
+				"api/v1alpha1", "internal/credsecret", "internal/killpoint", "internal/ledger", "internal/simulator", "internal/simulator/broker",
+				"internal/simulator/state", "internal/simulator/wire", "internal/token", "pkg/mqttcred", "test/cluster", "test/device",
+			},
+			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, flags, logger, "k8s.io/klog"},
+		},
 		"test/gen": {
 			why:   "one builder per kind",
 			ours:  []string{"api/v1alpha1", "internal/token", "internal/topic"},
