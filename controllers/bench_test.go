@@ -129,9 +129,14 @@ func BenchmarkTenThousand(b *testing.B) {
 				w.run()
 				w.eventuallyInstance("True", v1alpha1.ReasonConnected)
 				before := heap()
-				took := w.apply(size)
-				b.ReportMetric(took[size/2].Seconds(), "s-to-Ready-p50")
-				b.ReportMetric(took[size-1].Seconds(), "s-to-Ready-max")
+				began := time.Now()
+				for n := range size {
+					w.press(fmt.Sprintf("press-%04d", n))
+				}
+				for w.leftBehind(size) > 0 && time.Since(began) < 10*time.Minute {
+					<-time.After(time.Second)
+				}
+				b.ReportMetric(time.Since(began).Seconds(), "s-to-all-Ready")
 				b.ReportMetric(float64(heap()-before)/size/1024, "KiB/grant")
 				for n := range edited { // every one of them gets a new token
 					g := w.grant(fmt.Sprintf("press-%04d", n))
@@ -142,8 +147,8 @@ func BenchmarkTenThousand(b *testing.B) {
 				}
 				churned := time.Now()
 				left := w.leftBehind(size - deleted)
-				for left > 0 && time.Since(churned) < 15*time.Minute {
-					w.clock.SetTime(w.clock.Now().Add(time.Second)) // the ledger's turn comes sooner
+				for left > 0 && time.Since(churned) < 10*time.Minute {
+					<-time.After(time.Second)
 					left = w.leftBehind(size - deleted)
 				}
 				b.ReportMetric(time.Since(churned).Seconds(), "s-to-settle")

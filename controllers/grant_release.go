@@ -116,7 +116,7 @@ func (r *GrantReconciler) handOver(ctx context.Context, seen observation, out ou
 
 // letGo ends a grant whose tokens are revoked, or known to the ledger.
 func (r *GrantReconciler) letGo(ctx context.Context, seen observation, out outcome) outcome {
-	if seen.secret.state == plan.SecretOurs {
+	if seen.secret.planState() == plan.SecretOurs { // one that cannot be read goes as an orphan, its tokens first
 		if out.err = r.letSecretGo(ctx, seen); out.err != nil {
 			return out
 		}

@@ -200,7 +200,7 @@ func TestTheSmallestQuotaOfAnAccountCounts(t *testing.T) {
 	}
 }
 
-func TestManyMayAskAtOnce(t *testing.T) {
+func TestManyMayAskAtOnce(*testing.T) {
 	accounts := budget.NewAccounts()
 	var all sync.WaitGroup
 	for n := range 8 {

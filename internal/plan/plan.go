@@ -155,7 +155,7 @@ func Decide(in Input) Decision {
 
 func (in Input) decide() Decision {
 	switch {
-	case in.Secret == SecretUnreadable:
+	case in.Secret == SecretUnreadable && (!in.Deleting || !in.Overdue): // then the Secret's finalizer keeps what it holds
 		return Decision{Verb: Wait, Reason: ReasonUnreadable}
 	case in.Deleting:
 		return in.release()

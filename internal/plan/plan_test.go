@@ -131,9 +131,9 @@ func TestDecide(t *testing.T) {
 		mods mods
 		want plan.Decision
 	}{
-		"an unreadable Secret waits for a change":      {mods{unreadable}, wait(plan.ReasonUnreadable, never)},
-		"unreadable comes before deleting":             {mods{unreadable, deleting}, wait(plan.ReasonUnreadable, never)},
-		"what is unreadable is not handed over either": {mods{unreadable, deleting, overdue}, wait(plan.ReasonUnreadable, never)},
+		"an unreadable Secret waits for a change":         {mods{unreadable}, wait(plan.ReasonUnreadable, never)},
+		"unreadable comes before deleting":                {mods{unreadable, deleting}, wait(plan.ReasonUnreadable, never)},
+		"an unreadable Secret holds no deletion for ever": {mods{unreadable, deleting, overdue}, release(never)},
 
 		"deleting revokes what lives, sorted":         {mods{deleting, retired("q", later, never), retired("gone", now, past)}, release(later, "q", "r", "w")},
 		"deleting leaves out what expired":            {mods{deleting, expired}, release(ends, "w")},
