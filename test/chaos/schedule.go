@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -97,16 +98,30 @@ func schedule(seed, lane uint64, kinds []kind, least, most time.Duration) []faul
 	random := rand.New(rand.NewPCG(seed, lane))
 	var all []fault
 	for range rounds {
+		var round []fault
 		for _, i := range random.Perm(len(kinds)) {
 			f := fault{kind: kinds[i]}
 			for die := range f.dice {
 				f.dice[die] = random.Uint32()
 			}
 			f.pause = least + time.Duration(random.Int64N(int64(most-least)+1)).Round(time.Millisecond)
-			all = append(all, f)
+			round = append(round, f)
 		}
+		// A short run should see each kill point at least.
+		slices.SortStableFunc(round, func(a, b fault) int { return cmp.Compare(rank(a.kind), rank(b.kind)) })
+		all = append(all, round...)
 	}
 	return all
+}
+
+// rank is 0 for the kill points.
+func rank(k kind) int {
+	switch k {
+	case killAfterApply, killAfterSecret, killAfterStatus, killAfterLedger, killAfterRevoke, killBeforeFinalizer:
+		return 0
+	default:
+		return 1
+	}
 }
 
 // only leaves the kinds that are wanted; no wish wants all.
