@@ -120,7 +120,10 @@ func instanceStatus(instance *v1alpha1.MqttInstance, found finding, now time.Tim
 	status := v1alpha1.MqttInstanceStatus{
 		Conditions: set.list, ObservedGeneration: new(instance.Generation),
 		AccessKeyID: instance.Status.AccessKeyID, AccountID: instance.Status.AccountID,
-		PendingRevocations: *count(found.pending), ClockSkewSeconds: *count(int(found.skew.Seconds())),
+		PendingRevocations: *count(found.pending),
+	}
+	if found.skew != 0 {
+		status.ClockSkewSeconds = count(int(found.skew.Seconds()))
 	}
 	found.census.describe(&status)
 	if found.link != nil {

@@ -101,7 +101,7 @@ func TestAWrongLocalClockChangesNothing(t *testing.T) {
 			w.service.SetSkew(ahead)
 			w.becomeReady()
 			w.eventually("the skew is told", func() bool {
-				return (time.Duration(w.getInstance().Status.ClockSkewSeconds)*time.Second - ahead).Abs() <= 2*time.Second
+				return (time.Duration(ptr.Deref(w.getInstance().Status.ClockSkewSeconds, 0))*time.Second - ahead).Abs() <= 2*time.Second
 			})
 			w.issued("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Validity, s.RenewBefore, s.Overlap = "5m", "1m", "10s" })
 			for range 60 { // half an hour

@@ -401,7 +401,9 @@ type MqttInstanceStatus struct {
 	// clockSkewSeconds is how far the service's clock is ahead of the manager's, in seconds; negative if it is behind,
 	// absent below 2 s. Decisions about expiry follow the service's clock.
 	// +optional
-	ClockSkewSeconds int32 `json:"clockSkewSeconds,omitempty"`
+	// +kubebuilder:validation:Minimum=-86400
+	// +kubebuilder:validation:Maximum=86400
+	ClockSkewSeconds *int32 `json:"clockSkewSeconds,omitempty"`
 }
 
 // MqttInstance declares one ApsaraMQ for MQTT instance: where it is, which credential speaks for it, who may have what.
