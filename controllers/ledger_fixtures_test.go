@@ -144,3 +144,17 @@ func (w *world) reasons(name string) []string {
 	}
 	return reasons
 }
+
+// notes lists what the events about an object say.
+func (w *world) notes(name string) []string {
+	w.t.Helper()
+	var list eventsv1.EventList
+	w.must(w.List(w.t.Context(), &list, client.InNamespace(w.namespace)))
+	var notes []string
+	for i := range list.Items {
+		if list.Items[i].Regarding.Name == name {
+			notes = append(notes, list.Items[i].Note)
+		}
+	}
+	return notes
+}

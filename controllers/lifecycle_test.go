@@ -312,3 +312,31 @@ func sameValue(want tokenfake.Token) func(tokenfake.Token) bool {
 func sameBytes(a, b map[string][]byte) bool {
 	return maps.EqualFunc(a, b, bytes.Equal)
 }
+
+func TestAnOverlapBeyondTheTokensEndIsCutShortAndSaid(t *testing.T) {
+	w := readyWorld(t)
+	w.issued("press-07", func(s *v1alpha1.MqttTokenGrantSpec) {
+		twoTopics(s)
+		s.Validity, s.RenewBefore, s.Overlap = "10m", "2m", "1h"
+	})
+	g := w.grant("press-07")
+	w.edit(g, func() { g.Spec.Topics = g.Spec.Topics[:1] })
+	w.eventually("the narrower token", func() bool { return w.grant("press-07").Status.Revision == 2 })
+	w.settled()
+	if notes := w.notes("press-07"); !slices.ContainsFunc(notes, func(n string) bool { return strings.Contains(n, "cut short") }) {
+		t.Errorf("nobody is told that the overlap is cut short: %q", notes)
+	}
+	if n := w.grant("press-07").Status.PendingRevocations; n != 0 {
+		t.Errorf("%d revocations pending for a token that ends first", n)
+	}
+}
+
+func TestAShortValidityIsWarnedOf(t *testing.T) {
+	w := readyWorld(t)
+	w.issued("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Validity = "2m" })
+	w.issued("press-08")
+	w.eventuallyCondition("press-07", v1alpha1.ShortValidityCondition, metav1.ConditionTrue, v1alpha1.ReasonShortValidity)
+	if c := w.condition("press-08", v1alpha1.ShortValidityCondition); c.Type != "" {
+		t.Errorf("a day is short: %s", c.Message)
+	}
+}
