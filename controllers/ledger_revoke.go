@@ -171,6 +171,9 @@ func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b b
 		if !slices.Contains(b.fingerprints, fingerprint) {
 			continue
 		}
+		if r.turn(seen, b) > 0 { // reading the page took so long that its turn is over
+			return
+		}
 		err := b.link.service.Revoke(ctx, e.Value)
 		r.Connections.report(nameOf(b.first.Instance), b.link, opRevoke, err, r.Clock.Now())
 		if err == nil {

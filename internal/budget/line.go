@@ -129,13 +129,14 @@ func (l *line) grant(a *ask, now time.Time) {
 	l.changeAt(a, now.Add(memory))
 }
 
-// grantAgain counts the calls anew if they were not made in the second in which they were granted.
+// grantAgain counts the calls anew if they are made later than they were granted: an API server that hangs would let the
+// calls of many callers through at once, together with those that are granted then.
 func (l *line) grantAgain(a *ask, now time.Time) {
 	if a.state != granted { // it waited for more calls than it needs now
 		a.state = granted
 		l.changeAt(a, a.counted.Add(memory))
 	}
-	if now.Sub(a.counted) < second {
+	if now.Sub(a.counted) < slack {
 		return
 	}
 	a.counted = now
