@@ -75,7 +75,7 @@ func importTable() map[string]rule {
 			third: []string{"k8s.io/api/core/v1", "k8s.io/apimachinery/pkg/apis/meta/v1"},
 			never: impure(),
 		},
-		"internal/budget": {why: "one call budget per account", ours: []string{"internal/token"}, third: []string{clock}},
+		"internal/budget": {why: "one call budget per account; it is told the time", never: []string{"context", "log", "net", "os"}},
 		"internal/aliyun": {
 			why:   "the only package that knows the vendor",
 			ours:  []string{"internal/token", "internal/topic", "internal/metrics"},

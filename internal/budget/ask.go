@@ -8,8 +8,9 @@ type state int
 const (
 	// unplaced asks are being looked at.
 	unplaced state = iota
-	// waiting asks are in the order.
+	// waiting asks are in the order, and so are late ones: they should be back.
 	waiting
+	late
 	// absent asks did not come back and are not counted any more.
 	absent
 	// granted asks may make their calls.
@@ -41,6 +42,9 @@ type ask struct {
 	sum         summary
 }
 
+// isQueued reports whether the ask is in the order.
+func (a *ask) isQueued() bool { return a.state == waiting || a.state == late }
+
 // isInvited reports whether the caller was told its slot, and that by now.
 func (a *ask) isInvited(now time.Time) bool { return !a.held.IsZero() && !a.due.After(now) }
 
@@ -63,7 +67,16 @@ func (a *ask) weight() uint64 {
 	return x ^ x>>32
 }
 
-func (a *ask) own() summary { return summary{calls: a.need, held: a.held} }
+func (a *ask) own() summary {
+	s := summary{calls: a.need}
+	if !a.held.IsZero() {
+		s.holder = a
+		if a.state == waiting {
+			s.next = a
+		}
+	}
+	return s
+}
 
 func (a *ask) total() summary {
 	if a == nil {

@@ -6,12 +6,15 @@
 //   - In no second are more calls granted than the rate, counted over any second and not only over whole ones. Slots are
 //     evenly spaced; whoever comes a little late to its slot does not push back those behind it. A quiet time earns nothing.
 //   - The smaller lane goes first, then the earlier deadline, then who asked first.
-//   - Who was told the moment of its slot holds it, from so long before that moment that its calls still fit, against
-//     everybody behind it: for one interval after that moment against its own lane, for a grace of a second against the
-//     lanes behind. Then the slot goes to whoever asks. No slot that somebody asks for stays free longer than a grace.
+//   - Who was told the moment of its slot holds it, from so long before that moment that its calls still fit until a grace
+//     of a second after it: against the lanes behind, and against those of its own lane that come unasked, early or for the
+//     first time. Those of its own lane that were told to come by now let it go first only until it is late.
+//   - No free slot is refused to those who ask for longer than a grace, however many that hold it stay away.
 //   - Who would wait long is told half of it, holds nothing, and is told anew when it comes back.
 //   - Who is late by more than the grace is no longer counted in the queue, but keeps its place in the order of asking for a
 //     minute. Then it is forgotten.
+//   - A call counts from its grant. Who makes it a second later or more is counted again then. Calls that reach the service
+//     unevenly late can still be a little closer there: a quota should not be stated to its last call.
 package budget
 
 import (
@@ -70,8 +73,9 @@ type Ask struct {
 	Deadline time.Time
 	// ID is the caller, the same each time it comes back.
 	ID string
-	// N is how many calls are made in a row, at least one. More than the rate of a second are granted when nothing else was
-	// for a second; it is better to ask for less, several times: what is left of a second may be too little for a long row.
+	// N is how many calls are made in a row, at least one. Rows cost throughput where the rate is small: of four calls per
+	// second, rows of three leave one unused. More than a second may hold are granted when nothing else was for a second; only
+	// the caller can keep that from being too many, by asking for less.
 	N int
 }
 

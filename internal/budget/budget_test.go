@@ -189,7 +189,7 @@ func TestTake(t *testing.T) {
 			{take: revoke(due, "a")},
 			{take: revoke(now, "b"), want: 250 * ms},
 			{take: revoke(due, "c"), want: 500 * ms},
-			{at: 260 * ms, take: revoke(due, "c"), want: 260 * ms},
+			{at: 260 * ms, take: revoke(due, "c"), want: 250 * ms},
 			{at: 270 * ms, take: revoke(now, "b")},
 		},
 		"and for one that is told to come very soon": {
@@ -214,7 +214,7 @@ func TestTake(t *testing.T) {
 			{take: revoke(due, "b"), want: 250 * ms},
 			{take: revoke(due, "c"), want: 500 * ms},
 			{at: 260 * ms, take: revoke(due, "new"), want: 500 * ms},
-			{at: 260 * ms, take: revoke(due, "c"), want: 260 * ms},
+			{at: 260 * ms, take: revoke(due, "c"), want: 250 * ms},
 			{at: 270 * ms, take: revoke(due, "b")},
 		},
 		"but not against those that were": {
@@ -227,7 +227,8 @@ func TestTake(t *testing.T) {
 		"a caller that vanishes holds its slot for a second": {
 			{take: revoke(due, "a")},
 			{take: revoke(now, "b"), want: 250 * ms},
-			{at: 1240 * ms, take: revoke(due, "c"), want: 1000 * ms},
+			{at: 900 * ms, take: revoke(due, "c"), want: 350 * ms},
+			{at: 1249 * ms, take: revoke(due, "c"), want: 250 * ms},
 			{at: 1250 * ms, take: revoke(due, "c")},
 		},
 		"however many vanish, nobody is turned away from a free slot for longer": {

@@ -22,15 +22,16 @@ func NewCeiling(perSecond int) *Ceiling { return &Ceiling{limit: max(1, perSecon
 
 func (c *Ceiling) interval() time.Duration { return interval(float64(c.limit)) }
 
-// round is how long it takes until all that have booked a slot, and one more, have had theirs: the distance of two calls
-// of one that books again and again.
-func (c *Ceiling) round(now time.Time) time.Duration {
+// spacing is about how far apart the calls are of one that books again and again: half of the time until all that have
+// booked a slot, and one more, have had theirs. Half, because its own last booking is among them and others book rarely;
+// who comes back too early only asks once more, who comes too late leaves slots unused.
+func (c *Ceiling) spacing(now time.Time) time.Duration {
 	if c == nil {
 		return 0
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return max(0, c.next.Sub(now)) + c.interval()
+	return (max(0, c.next.Sub(now)) + c.interval()) / 2
 }
 
 // take counts n calls if they can be made now, and otherwise says when. The caller gives the slot that it has booked, if

@@ -15,6 +15,9 @@ const (
 	patience = 10 * time.Second
 	// slack is by how much a caller may come late to its slot without pushing back those behind it.
 	slack = 100 * time.Millisecond
+	// punctual is which part of an interval after its slot a caller is not late yet. In its own lane, a late one is not
+	// waited for; a larger part would leave slots unused where callers come unevenly.
+	punctual = 8
 	// blink is the shortest time that a caller is told.
 	blink = time.Millisecond
 )
@@ -42,7 +45,7 @@ type line struct {
 
 func (l *line) take(in Ask, now time.Time) time.Duration {
 	a := l.find(in.ID, now)
-	if a.state == waiting {
+	if a.isQueued() {
 		l.order.remove(a)
 	}
 	a.lane, a.deadline, a.need = in.Lane, in.Deadline, max(1, in.N)-a.granted
@@ -62,7 +65,7 @@ func (l *line) take(in Ask, now time.Time) time.Duration {
 	}
 	a.state, a.due = waiting, now.Add(wait)
 	l.order.insert(a)
-	l.changeAt(a, a.due.Add(grace))
+	l.changeAt(a, a.due.Add(min(l.spacing(now, now)/punctual, grace)))
 	return wait
 }
 
@@ -72,11 +75,14 @@ func (l *line) turn(a *ask, now time.Time) time.Time {
 	if free := l.free(a.need, now); free.After(now) {
 		return free.Add(l.duration(ahead.calls, free, now))
 	}
-	if since := l.heldSince(a, ahead, now); !since.IsZero() && !since.After(now) {
-		l.turnedAway = earlier(l.turnedAway, now)
+	if h := l.holder(a, ahead, now); h != nil && !h.held.After(now) {
+		if l.turnedAway.IsZero() {
+			l.turnedAway = now
+		}
 		if now.Sub(l.turnedAway) < grace {
 			// The later the holder is, the less it is worth to ask often.
-			return now.Add(max(l.duration(ahead.calls, now, now), min(now.Sub(since), grace)))
+			again := min(now.Sub(h.due), h.due.Add(grace).Sub(now))
+			return now.Add(max(again, l.duration(ahead.calls, now, now)))
 		}
 	}
 	var at time.Time
@@ -97,20 +103,23 @@ func (l *line) next(now time.Time) time.Time {
 	return l.slot.Add(time.Duration(l.cost) * interval(l.rate.at(now, *l.start)))
 }
 
-// heldSince is since when, or from when on, the next slot is held for others that go before the ask; zero: it is not.
-// Within a lane, those that were told to come by now take what they find free: waiting for each other in strict order
-// would leave slots unused wherever callers come late by more than an interval.
-func (l *line) heldSince(a *ask, ahead summary, now time.Time) time.Time {
-	if a.isInvited(now) {
-		return l.order.sum(func(other *ask) bool { return other.lane < a.lane }).held
+// holder is the ask that holds the next slot against a, now or later; nil: none does. Within a lane, those that were told
+// to come by now do not wait for those that are late: a strict order would leave slots unused wherever callers come late
+// by more than an interval.
+func (l *line) holder(a *ask, ahead summary, now time.Time) *ask {
+	switch {
+	case !a.isInvited(now):
+		return ahead.holder
+	case ahead.next != nil && !ahead.next.due.After(now):
+		return ahead.next
 	}
-	return ahead.held
+	return l.order.sum(func(other *ask) bool { return other.lane < a.lane }).holder
 }
 
 // spacing is how far apart calls will be at a time, by the operation's rate then and what is going on under the ceiling
 // now.
 func (l *line) spacing(at, now time.Time) time.Duration {
-	return max(interval(l.rate.at(at, *l.start)), l.ceiling.round(now))
+	return max(interval(l.rate.at(at, *l.start)), l.ceiling.spacing(now))
 }
 
 // duration is how long so many calls take from a time on. The rate may rise meanwhile, so that of half way counts.
@@ -160,7 +169,7 @@ func (l *line) drop(id string) {
 	if !known {
 		return
 	}
-	if a.state == waiting {
+	if a.isQueued() {
 		l.order.remove(a)
 	}
 	heap.Remove(&l.agenda, a.index)
@@ -177,6 +186,11 @@ func (l *line) expire(now time.Time) {
 	for len(l.agenda) > 0 && !l.agenda[0].until.After(now) {
 		switch a := l.agenda[0]; a.state {
 		case waiting:
+			l.order.remove(a)
+			a.state = late
+			l.order.insert(a)
+			l.changeAt(a, a.due.Add(grace))
+		case late:
 			l.order.remove(a)
 			a.state = absent
 			l.changeAt(a, a.due.Add(memory))

@@ -1,7 +1,5 @@
 package budget
 
-import "time"
-
 // order keeps asks in the order in which they go, with sums over those ahead of any one: a tree that is balanced by
 // weights as good as random (a treap).
 type order struct {
@@ -12,19 +10,20 @@ type order struct {
 // summary is what matters of several asks.
 type summary struct {
 	calls int
-	// held is the first moment from which one of them holds its slot; zero: none does.
-	held time.Time
+	// holder is the one that holds its slot from the earliest moment on, next the one of them that is due first and not late;
+	// nil: there is none.
+	holder, next *ask
 }
 
 func (s summary) and(other summary) summary {
-	return summary{calls: s.calls + other.calls, held: earlier(s.held, other.held)}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
+	s.calls += other.calls
+	if s.holder == nil || other.holder != nil && other.holder.held.Before(s.holder.held) {
+		s.holder = other.holder
 	}
-	return a
+	if s.next == nil || other.next != nil && other.next.due.Before(s.next.due) {
+		s.next = other.next
+	}
+	return s
 }
 
 func (o *order) len() int { return o.size }
