@@ -103,6 +103,11 @@ func (seen observation) leftOver(unsaved []unsavedToken, used []credsecret.Issue
 }
 
 func (seen observation) entry(t credsecret.Retired, fate plan.Fate) ledger.Entry {
+	// What goes at once goes from its issue on: a clock of the service that is set back meanwhile must not put it off.
+	atOnce := !fate.RevokeAt.After(seen.input.Now) && t.Issued.Issued.Before(fate.RevokeAt)
+	if atOnce && (fate.Cause == plan.CauseHeld || fate.Cause == plan.CauseDeleted) {
+		fate.RevokeAt = t.Issued.Issued
+	}
 	return ledger.Entry{
 		Value: t.Value, Scope: t.Scope, Client: t.Client, Instance: seen.revokedOver(t.Client),
 		Expires: t.Expires, RevokeAt: fate.RevokeAt, Why: ledger.Why(fate.Cause),
