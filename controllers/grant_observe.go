@@ -108,21 +108,18 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 
 // formerInstance names the MqttInstance that tokens on record were issued over before the grant was moved to another
 // one. The record is in reach of the grant's owner, so it counts only for an instance of the grant's own namespace, or
-// one whose rules let this namespace in.
+// one whose rules let this namespace in. Whether a link to it works does not matter here: the ledger waits for one.
 func (r *GrantReconciler) formerInstance(ctx context.Context, grant *v1alpha1.MqttTokenGrant, facts credsecret.Facts, namespaceLabels map[string]string) string {
 	namespace, name, found := strings.Cut(facts.Instance, "/")
 	key := types.NamespacedName{Namespace: namespace, Name: name}
 	if !found || key == desired.InstanceKey(grant) {
 		return ""
 	}
-	if former := r.Connections.lastGood(key); former == nil || !issuedBy(facts.Client, former.instanceID) {
-		return ""
-	}
 	if namespace == grant.Namespace {
 		return facts.Instance
 	}
 	instance := &v1alpha1.MqttInstance{}
-	if r.Get(ctx, key, instance) != nil {
+	if r.Get(ctx, key, instance) != nil || !issuedBy(facts.Client, instance.Spec.InstanceID) {
 		return ""
 	}
 	letIn := func(rule policy.Rule) bool { return rule.AppliesToNamespace }

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
 
 func (w *world) editFaults() map[kind]inject {
@@ -129,10 +131,29 @@ func (w *world) hold(ctx context.Context, f fault) (string, error) {
 	}
 	w.mustDie(&doom{grant: key.String(), why: "held", ids: w.aliveOf(key)})
 	wait(f.between(1, 2*time.Second, 15*time.Second))
+	if err := w.awaitHeld(ctx, key); err != nil {
+		return "", err
+	}
 	_, err = w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) { delete(g.Annotations, v1alpha1.HoldAnnotation) })
 	w.excuse(key)
 	return key.String(), err
 }
+
+// awaitHeld waits for a manager to see the hold: one that is lifted before there is a leader asks for nothing.
+func (w *world) awaitHeld(ctx context.Context, key types.NamespacedName) error {
+	return cluster.Eventually(ctx, heldWithin, func() (string, error) {
+		var grant v1alpha1.MqttTokenGrant
+		if err := w.api.Get(ctx, key, &grant); err != nil {
+			return err.Error(), nil //nolint:nilerr // the API server may be away
+		}
+		if !apimeta.IsStatusConditionTrue(grant.Status.Conditions, v1alpha1.HeldCondition) {
+			return key.String() + " is not held", nil
+		}
+		return "", nil
+	})
+}
+
+const heldWithin = 2 * time.Minute
 
 // reissue asks for new tokens and has the old ones revoked at once.
 func (w *world) reissue(ctx context.Context, f fault) (string, error) {
