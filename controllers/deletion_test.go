@@ -44,9 +44,7 @@ func TestADeletionIsHandedOverAtItsDeadline(t *testing.T) {
 			if p := w.page(g); p == nil || len(p.Entries) != 1 {
 				t.Fatal("its token is on no page")
 			}
-			if !slices.Contains(w.reasons("press-07"), v1alpha1.EventHandedOver) {
-				t.Errorf("nobody is told: %v", w.reasons("press-07"))
-			}
+			w.eventually("it is told", func() bool { return slices.Contains(w.reasons("press-07"), v1alpha1.EventHandedOver) })
 			tc.mend(w)
 			w.eventually("the token is revoked", func() bool {
 				w.clock.SetTime(w.clock.Now().Add(time.Minute))

@@ -133,9 +133,7 @@ func TestATokenRevokedBehindOurBackIsReplacedOnce(t *testing.T) {
 	w.eventually("a replacement", func() bool { return w.grant("press-07").Status.Revision == 2 })
 	w.eventuallyLive(1)
 	w.settled()
-	if !slices.Contains(w.reasons("press-07"), v1alpha1.EventTokenInvalid) {
-		t.Errorf("nobody is told: %v", w.reasons("press-07"))
-	}
+	w.eventually("it is told", func() bool { return slices.Contains(w.reasons("press-07"), v1alpha1.EventTokenInvalid) })
 	w.poke("press-07")
 	w.settled()
 	if n := len(w.service.Calls(tokenfake.Apply)); n != 2 {
