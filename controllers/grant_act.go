@@ -23,6 +23,8 @@ type outcome struct {
 	wait time.Duration
 	// quiet says that something is about to happen that will wake the grant; there is nothing to report until then.
 	quiet bool
+	// doomed says that a token which the Secret offers was revoked, or is about to be.
+	doomed bool
 	// released says that the finalizer is gone.
 	released bool
 	// err is a fault of the API server; the queue's own backoff handles it.

@@ -16,6 +16,7 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/policy"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
@@ -235,6 +236,7 @@ func (r *GrantReconciler) planInput(seen observation) plan.Input {
 		in.Compromised = seen.instance.Annotations[v1alpha1.CompromisedKeyAnnotation]
 		in.Held.Invalid = hasInvalid(in.Held, known.invalid) && r.Connections.mayReissueInvalid(seen.instance, local)
 	}
+	in.Held.Invalid = in.Held.Invalid || r.isDoomed(grant, in.Held)
 	if seen.link != nil {
 		in.VerifyAt = plan.VerifyAt(r.lastVerified(grant, in.Now), r.VerifyInterval, in.Seed)
 	}
@@ -285,6 +287,13 @@ func (r *GrantReconciler) untilOverdue(seen observation, wait time.Duration) tim
 		wait = left
 	}
 	return max(time.Millisecond, wait)
+}
+
+// isDoomed reports whether the ledger revokes, or has revoked, a token that the Secret offers: it could not be written when
+// the token had to go.
+func (r *GrantReconciler) isDoomed(grant *v1alpha1.MqttTokenGrant, held plan.Held) bool {
+	page := ledger.Name(string(grant.UID))
+	return slices.ContainsFunc(held.Tokens, func(t plan.HeldToken) bool { return r.Ledger.index.isDoomed(page, t.Fingerprint) })
 }
 
 func hasInvalid(held plan.Held, invalid []string) bool {

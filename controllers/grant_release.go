@@ -54,9 +54,12 @@ func (r *GrantReconciler) release(ctx context.Context, seen observation, out out
 // toRevoke finds the tokens on record that carry one of the fingerprints, and those that are on no record. Some of them
 // cannot be revoked over the grant's own instance.
 func (seen observation) toRevoke(fingerprints []string, unsaved []unsavedToken) (here, elsewhere []credsecret.Retired) {
+	// Without facts the decision knows no fingerprint; then all that the payload lists must go, save what is abandoned.
+	in := seen.input
+	all := seen.secret.facts.Version == 0 && (!in.Abandon || in.Denied || in.OnHold)
 	for _, t := range seen.superseded(nil) {
 		switch {
-		case !slices.Contains(fingerprints, t.Value.Fingerprint(string(seen.grant.UID))):
+		case !all && !slices.Contains(fingerprints, t.Value.Fingerprint(string(seen.grant.UID))):
 		case seen.revokedOver(t.Client) == desired.InstanceKey(seen.grant).String():
 			here = append(here, t)
 		default:
@@ -106,6 +109,13 @@ func (out outcome) isHeldUp() bool {
 func (r *GrantReconciler) handOver(ctx context.Context, seen observation, out outcome, tokens []credsecret.Retired) outcome {
 	left := slices.DeleteFunc(tokens, func(t credsecret.Retired) bool { return r.isRevoked(seen.grant, t.Value) })
 	if !r.enter(ctx, seen, &out, seen.entries(left)) {
+		if out.problem == nil || out.problem.reason != v1alpha1.ReasonRevocationBacklog {
+			return out
+		}
+		out.problem = nil // the Secret keeps its finalizer: the orphan controller waits for room, and not for ever
+		if out.err = client.IgnoreNotFound(r.patchFinalizer(ctx, seen.grant, controllerutil.RemoveFinalizer)); out.err == nil {
+			out.released = true
+		}
 		return out
 	}
 	if len(left) > 0 {

@@ -35,6 +35,7 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 		}
 		return ctrl.Result{RequeueAfter: r.untilOverdue(seen, out.wait)}, nil
 	}
+	out.doomed = r.isDoomed(seen.grant, out.secret.held())
 	shown := seen.worded(out)
 	status := seen.status(out, shown)
 	status.PendingRevocations = int32(r.Ledger.pending(seen.grant.UID)) //nolint:gosec // at most ledger.MaxEntries
@@ -158,7 +159,7 @@ func (seen observation) conditions(out outcome, shown *problem) []metav1.Conditi
 	set := conditionSet{
 		list: append([]metav1.Condition{}, seen.grant.Status.Conditions...), generation: seen.grant.Generation, now: seen.input.Now,
 	}
-	ready := seen.tokensMatch(out.secret) && !seen.input.Deleting && !seen.input.OnHold
+	ready := seen.tokensMatch(out.secret) && !seen.input.Deleting && !seen.input.OnHold && !out.doomed
 	if !seen.input.Deleting {
 		seen.setAuthorized(&set)
 		seen.setRenewed(&set, out, ready)

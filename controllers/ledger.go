@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -66,7 +67,14 @@ func (l *Ledger) enter(ctx context.Context, grant *v1alpha1.MqttTokenGrant, entr
 }
 
 func (l *Ledger) enterFor(ctx context.Context, grant types.NamespacedName, grantUID types.UID, entries []ledger.Entry, now time.Time) error {
-	view, found := l.index.of(ledger.Name(string(grantUID)))
+	name := ledger.Name(string(grantUID))
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e ledger.Entry) bool {
+		return l.index.isRevoked(name, e.Value.Fingerprint(string(grantUID)))
+	})
+	view, found := l.index.of(name)
+	if !found && len(entries) == 0 {
+		return nil
+	}
 	if !view.damaged && view.facts.Has(entries, now) {
 		return nil
 	}

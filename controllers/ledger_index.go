@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,6 +31,38 @@ type ledgerIndex struct {
 	pages      map[string]pageView // by the Secret's name
 	byInstance map[string]int      // tokens
 	byReason   map[string]int
+	// revoked holds, by page, what was revoked from it and when that would have ended: a Secret that cannot be written goes
+	// on offering it, and must not have it entered again.
+	revoked map[string]map[string]time.Time
+}
+
+// noteRevoked remembers a token that was revoked until it would have ended.
+func (x *ledgerIndex) noteRevoked(page, fingerprint string, expires, now time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.revoked[page] == nil {
+		x.revoked[page] = map[string]time.Time{}
+	}
+	x.revoked[page][fingerprint] = expires
+	for name, tokens := range x.revoked {
+		maps.DeleteFunc(tokens, func(_ string, end time.Time) bool { return !end.After(now) })
+		if len(tokens) == 0 {
+			delete(x.revoked, name)
+		}
+	}
+}
+
+func (x *ledgerIndex) isRevoked(page, fingerprint string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, found := x.revoked[page][fingerprint]
+	return found
+}
+
+// isDoomed reports whether a token was revoked from the page or is about to be.
+func (x *ledgerIndex) isDoomed(page, fingerprint string) bool {
+	view, _ := x.of(page)
+	return x.isRevoked(page, fingerprint) || slices.ContainsFunc(view.facts.Entries, func(e ledger.EntryFacts) bool { return e.Fingerprint == fingerprint })
 }
 
 // pageView is a page as its metadata shows it.
@@ -51,7 +84,7 @@ type pageChange struct {
 }
 
 func newLedgerIndex(gauge PendingGauge) *ledgerIndex {
-	x := &ledgerIndex{gauge: gauge, pages: map[string]pageView{}, byInstance: map[string]int{}, byReason: map[string]int{}}
+	x := &ledgerIndex{gauge: gauge, pages: map[string]pageView{}, byInstance: map[string]int{}, byReason: map[string]int{}, revoked: map[string]map[string]time.Time{}}
 	for _, why := range ledger.Whys() {
 		gauge.SetPendingRevocations(string(why), 0)
 	}

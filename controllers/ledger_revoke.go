@@ -178,6 +178,7 @@ func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b b
 		r.Connections.report(nameOf(b.first.Instance), b.link, opRevoke, err, r.Clock.Now())
 		if err == nil {
 			killpoint.Reached(killpoint.AfterRevoke)
+			r.Ledger.index.noteRevoked(seen.name, fingerprint, e.Expires, seen.now)
 			r.recent.note(seen.name, func(p *recentPage) { p.succeeded(fingerprint) })
 			continue
 		}

@@ -187,7 +187,7 @@ func (in Input) decide() Decision {
 // withoutIssuing is for a grant that must not have new tokens: those it has go if they must, or if somebody deletes the
 // Secret, which nothing would replace.
 func (in Input) withoutIssuing(reason Reason, withdraw bool) Decision {
-	if in.Secret == SecretOurs && (in.Held.Going || withdraw && (len(in.Held.Tokens) > 0 || in.Held.anyAlive(in.Now))) {
+	if in.Secret == SecretOurs && (in.Held.Going || withdraw && (in.Held.Damaged || len(in.Held.Tokens) > 0 || in.Held.anyAlive(in.Now))) {
 		return Decision{Verb: Withdraw, Reason: reason}
 	}
 	next := in.Held.Expires()
