@@ -74,7 +74,7 @@ func (r *GrantReconciler) turn(seen observation, decision plan.Decision) time.Du
 		ask.Operation, ask.Lane, ask.N = budget.Query, budget.QueryVerify, len(seen.input.Held.Tokens)
 	case plan.Release:
 		over = seen.revoker
-		ask.Operation, ask.Lane, ask.N = budget.Revoke, budget.RevokeDeleted, min(len(decision.Revoke), revokeBurst)
+		ask.Operation, ask.Lane, ask.N = budget.Revoke, budget.RevokeDeleted, min(len(decision.Revoke), 1)
 		ask.Deadline = seen.grant.DeletionTimestamp.Add(r.RevocationDeadline)
 	case plan.Keep, plan.Wait, plan.Rewrite, plan.Adopt, plan.Withdraw, plan.HandOver:
 	}

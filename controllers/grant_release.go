@@ -17,10 +17,6 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
-// revokeBurst is how many tokens are revoked in one go. So few revocations are allowed in a second that a row of them,
-// made a little later than granted, would be too many together with the next.
-const revokeBurst = 1
-
 // release revokes what a deleted grant must not leave alive, deletes its Secret and lets it go. When it has waited long
 // enough, the ledger takes over what is left.
 func (r *GrantReconciler) release(ctx context.Context, seen observation, out outcome) outcome {
@@ -139,27 +135,25 @@ func (r *GrantReconciler) letGo(ctx context.Context, seen observation, out outco
 }
 
 // revokeAll revokes what is not revoked yet, over the link of the instance that issued it, and says how many it revoked.
-// The outcome says what kept it from the rest.
+// The outcome says what kept it from the rest. So few revocations are allowed in a second that each has a turn of its own:
+// a row of them, made a little later than granted, would be too many together with the next.
 func (r *GrantReconciler) revokeAll(ctx context.Context, seen observation, out *outcome, tokens []credsecret.Retired) (count int) {
 	due := slices.DeleteFunc(slices.Clone(tokens), func(t credsecret.Retired) bool { return r.isRevoked(seen.grant, t.Value) })
 	ask := budget.Ask{
 		Operation: budget.Revoke, Lane: budget.RevokeDeleted, ID: string(seen.grant.UID),
-		Deadline: seen.grant.DeletionTimestamp.Add(r.RevocationDeadline),
+		Deadline: seen.grant.DeletionTimestamp.Add(r.RevocationDeadline), N: 1,
 	}
-	for part := range slices.Chunk(due, revokeBurst) {
-		ask.N = len(part)
+	for _, t := range due {
 		if out.wait = seen.revoker.budget.Take(ask, r.Clock.Now()); out.wait > 0 {
 			return count
 		}
-		for _, t := range part {
-			if err := r.revoke(ctx, seen, t.Value); err != nil {
-				seen.revoker.budget.Done(ask.Operation, ask.ID)
-				*out = out.failed(seen, err)
-				return count
-			}
-			count++
-		}
+		err := r.revoke(ctx, seen, t.Value)
 		seen.revoker.budget.Done(ask.Operation, ask.ID)
+		if err != nil {
+			*out = out.failed(seen, err)
+			return count
+		}
+		count++
 	}
 	return count
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/desired"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
 )
 
@@ -25,6 +26,7 @@ const conflictRecheck = time.Minute
 func (r *GrantReconciler) report(ctx context.Context, seen observation, out outcome) (ctrl.Result, error) {
 	if out.released {
 		r.recent.forget(client.ObjectKeyFromObject(seen.grant))
+		r.Ledger.index.forgetRevoked(ledger.Name(string(seen.grant.UID)))
 		tell(r.Events, seen.grant, out.event)
 		return ctrl.Result{}, nil
 	}

@@ -1,8 +1,12 @@
 package controllers
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
 )
 
 func TestWhichVerdictsAreCredible(t *testing.T) {
@@ -45,4 +49,15 @@ func repeated(valid bool, n int) []bool {
 		list[i] = valid
 	}
 	return list
+}
+
+// The decision says why a token must go, and the ledger keeps the word.
+func TestTheLedgerKnowsEachCause(t *testing.T) {
+	for _, cause := range []plan.Cause{
+		plan.CauseHeld, plan.CauseReissued, plan.CauseDenied, plan.CauseNarrowed, plan.CauseCompromised, plan.CauseSurplus, plan.CauseDeleted,
+	} {
+		if !slices.Contains(ledger.Whys(), ledger.Why(cause)) {
+			t.Errorf("%s is no word of the ledger", cause)
+		}
+	}
 }

@@ -42,8 +42,8 @@ const (
 	// may have died between the ledger and the Secret, and the client has no other token until that is made up for. Whoever
 	// forges the Secret's facts gains as much.
 	graceInUse = 10 * time.Minute
-	// nextBurst lets other pages take turns with one that has more to revoke.
-	nextBurst = 10 * time.Millisecond
+	// nextToken lets other pages take turns with one that has more to revoke.
+	nextToken = 10 * time.Millisecond
 )
 
 // Reconcile makes one pass over a page. Its metadata suffice to see whether something is to be done now.
@@ -66,7 +66,7 @@ func (r *LedgerReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 		return ctrl.Result{}, err
 	}
 	if next = seen.decide(); !next.idle() {
-		return ctrl.Result{RequeueAfter: nextBurst}, nil
+		return ctrl.Result{RequeueAfter: nextToken}, nil
 	}
 	return comeBackAt(next.at, seen.now), nil
 }

@@ -32,7 +32,7 @@ type ledgerIndex struct {
 	byInstance map[string]int      // tokens
 	byReason   map[string]int
 	// revoked holds, by page, what was revoked from it and when that would have ended: a Secret that cannot be written goes
-	// on offering it, and must not have it entered again.
+	// on offering it, and must not have it entered again. It ends with the grant.
 	revoked map[string]map[string]time.Time
 }
 
@@ -43,13 +43,15 @@ func (x *ledgerIndex) noteRevoked(page, fingerprint string, expires, now time.Ti
 	if x.revoked[page] == nil {
 		x.revoked[page] = map[string]time.Time{}
 	}
+	maps.DeleteFunc(x.revoked[page], func(_ string, end time.Time) bool { return !end.After(now) })
 	x.revoked[page][fingerprint] = expires
-	for name, tokens := range x.revoked {
-		maps.DeleteFunc(tokens, func(_ string, end time.Time) bool { return !end.After(now) })
-		if len(tokens) == 0 {
-			delete(x.revoked, name)
-		}
-	}
+}
+
+// forgetRevoked ends the memory of a grant that is gone: no Secret of its offers anything.
+func (x *ledgerIndex) forgetRevoked(page string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.revoked, page)
 }
 
 func (x *ledgerIndex) isRevoked(page, fingerprint string) bool {

@@ -17,23 +17,22 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
-// burst is what is done in one pass over a page: a few tokens of one instance and one lane, or nothing until a moment.
-type burst struct {
+// errand is what is done in one pass over a page: one token is revoked, the page is tidied, or nothing until a moment.
+type errand struct {
+	// token is what is to be revoked, over link; nil: none is.
+	token *ledger.EntryFacts
 	link  *link
-	first ledger.EntryFacts
-	// fingerprints name what is to be revoked.
-	fingerprints []string
 	// tidy says that the page holds what is over, or facts that cannot be read.
 	tidy bool
 	// at is when to look again, if there is nothing to do now; zero: only on a change.
 	at time.Time
 }
 
-func (b burst) idle() bool { return len(b.fingerprints) == 0 && !b.tidy }
+func (b errand) idle() bool { return b.token == nil && !b.tidy }
 
-// decide picks what is to be done now: the most urgent tokens that can be revoked.
-func (seen pageObservation) decide() burst {
-	var b burst
+// decide picks what is to be done now: the most urgent token that can be revoked.
+func (seen pageObservation) decide() errand {
+	var b errand
 	waiting := false
 	for _, e := range seen.facts.Due(seen.now) {
 		if slices.Contains(seen.recent.revoked, e.Fingerprint) {
@@ -47,10 +46,8 @@ func (seen pageObservation) decide() burst {
 		switch l := seen.link(e); {
 		case l == nil:
 			waiting = true
-		case b.link == nil:
-			b.link, b.first, b.fingerprints = l, e, []string{e.Fingerprint}
-		case b.link == l && b.first.Instance == e.Instance && laneOf(b.first.Why) == laneOf(e.Why) && len(b.fingerprints) < revokeBurst:
-			b.fingerprints = append(b.fingerprints, e.Fingerprint)
+		case b.token == nil:
+			b.token, b.link = &e, l
 		}
 	}
 	if waiting {
@@ -96,7 +93,7 @@ func laneOf(why ledger.Why) budget.Lane {
 
 // turn is how long the call budget keeps the page waiting; zero: its turn is now. A place that it has no use for any more
 // is given up.
-func (r *LedgerReconciler) turn(seen pageObservation, b burst) time.Duration {
+func (r *LedgerReconciler) turn(seen pageObservation, b errand) time.Duration {
 	if last := seen.recent.queued; last != nil && (b.link == nil || b.link.budget != last) {
 		last.Done(budget.Revoke, seen.name)
 		r.recent.note(seen.name, func(p *recentPage) { p.queued = nil })
@@ -106,12 +103,12 @@ func (r *LedgerReconciler) turn(seen pageObservation, b burst) time.Duration {
 	}
 	r.recent.note(seen.name, func(p *recentPage) { p.queued = b.link.budget })
 	return b.link.budget.Take(budget.Ask{
-		Operation: budget.Revoke, Lane: laneOf(b.first.Why), Deadline: b.first.RevokeAt, ID: seen.name, N: len(b.fingerprints),
+		Operation: budget.Revoke, Lane: laneOf(b.token.Why), Deadline: b.token.RevokeAt, ID: seen.name, N: 1,
 	}, r.Clock.Now())
 }
 
-// act revokes the burst and brings the page up to date, in one write.
-func (r *LedgerReconciler) act(ctx context.Context, seen pageObservation, b burst) error {
+// act revokes the token and brings the page up to date, in one write.
+func (r *LedgerReconciler) act(ctx context.Context, seen pageObservation, b errand) error {
 	defer func() {
 		if b.link != nil {
 			b.link.budget.Done(budget.Revoke, seen.name)
@@ -157,42 +154,44 @@ func (r *LedgerReconciler) act(ctx context.Context, seen pageObservation, b burs
 // tellRevoked tells the grant, if it is still there, that nothing is left to revoke.
 func (r *LedgerReconciler) tellRevoked(ctx context.Context, page ledger.Facts, count int) error {
 	grant, err := r.Ledger.grant(ctx, types.UID(page.GrantUID))
-	if grant != nil {
+	switch {
+	case grant != nil:
 		tell(r.Events, grant, revokedEvent(count))
+	case err == nil:
+		r.Ledger.index.forgetRevoked(ledger.Name(page.GrantUID))
 	}
 	return err
 }
 
-// revoke revokes the tokens of the burst that are still on the page. It stops at a fault that others would meet, too; one
-// that is about the token alone holds up no other.
-func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b burst, page ledger.Page) {
-	for _, e := range page.Due(seen.now) {
-		fingerprint := e.Value.Fingerprint(page.GrantUID)
-		if !slices.Contains(b.fingerprints, fingerprint) {
-			continue
-		}
-		if r.turn(seen, b) > 0 { // reading the page took so long that its turn is over
-			return
-		}
-		err := b.link.service.Revoke(ctx, e.Value)
-		r.Connections.report(nameOf(b.first.Instance), b.link, opRevoke, err, r.Clock.Now())
-		if err == nil {
-			killpoint.Reached(killpoint.AfterRevoke)
-			r.Ledger.index.noteRevoked(seen.name, fingerprint, e.Expires, seen.now)
-			r.recent.note(seen.name, func(p *recentPage) { p.succeeded(fingerprint) })
-			continue
-		}
-		fault, now := token.AsError(err), seen.now
-		if fault.Code == token.CodeLeaseLost { // another manager goes on
-			return
-		}
-		log.FromContext(ctx).Error(fault, "A token cannot be revoked yet", "grant", page.Grant, "instance", b.first.Instance, "reason", e.Why)
-		if fault.Kind != token.KindDenied && fault.Kind != token.KindInvalid {
-			r.recent.note(seen.name, func(p *recentPage) { p.attempt = p.failed(seen.name, fault.RetryAfter, now) })
-			return
-		}
-		r.recent.note(seen.name, func(p *recentPage) { p.refuse(fingerprint, now) })
+// revoke revokes the token of the errand, if it is still on the page.
+func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b errand, page ledger.Page) {
+	isMeant := func(e ledger.Entry) bool {
+		return b.token != nil && e.Value.Fingerprint(page.GrantUID) == b.token.Fingerprint
 	}
+	due := page.Due(seen.now)
+	i := slices.IndexFunc(due, isMeant)
+	if i < 0 || r.turn(seen, b) > 0 { // reading the page took so long that its turn is over
+		return
+	}
+	e := due[i]
+	err := b.link.service.Revoke(ctx, e.Value)
+	r.Connections.report(nameOf(e.Instance), b.link, opRevoke, err, r.Clock.Now())
+	if err == nil {
+		killpoint.Reached(killpoint.AfterRevoke)
+		r.Ledger.index.noteRevoked(seen.name, b.token.Fingerprint, e.Expires, seen.now)
+		r.recent.note(seen.name, func(p *recentPage) { p.succeeded(b.token.Fingerprint) })
+		return
+	}
+	fault := token.AsError(err)
+	if fault.Code == token.CodeLeaseLost { // another manager goes on
+		return
+	}
+	log.FromContext(ctx).Error(fault, "A token cannot be revoked yet", "grant", page.Grant, "instance", e.Instance, "reason", e.Why)
+	if fault.Kind == token.KindDenied || fault.Kind == token.KindInvalid { // about the token alone: it holds up no other
+		r.recent.note(seen.name, func(p *recentPage) { p.refuse(b.token.Fingerprint, seen.now) })
+		return
+	}
+	r.recent.note(seen.name, func(p *recentPage) { p.attempt = p.failed(seen.name, fault.RetryAfter, seen.now) })
 }
 
 // attempt counts failures in a row, and says when to try again.

@@ -83,8 +83,8 @@ const (
 	ReasonExpired = "Expired"
 	// ReasonRevocationBacklog says that so many of the grant's tokens wait to be revoked that no more are issued.
 	ReasonRevocationBacklog = "RevocationBacklog"
-	// ReasonMassRevocationHeld says that the change which denies this grant would take access from many others too; the
-	// platform team confirms or undoes it at the MqttInstance. The tokens are kept until then, and not renewed.
+	// ReasonMassRevocationHeld says, at an instance, that a change of rules or labels would take access from many grants; the
+	// platform team confirms or undoes it. The tokens are kept until then, and not renewed.
 	ReasonMassRevocationHeld = "MassRevocationHeld"
 	// ReasonProgressing says that the operator is at it.
 	ReasonProgressing = "Progressing"
