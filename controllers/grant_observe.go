@@ -141,10 +141,11 @@ func (r *GrantReconciler) judgeDenial(ctx context.Context, seen observation, rul
 		r.Guard.forget(key)
 		return guardVerdict{}, nil
 	}
-	if issuer := seen.secret.facts.InstanceUID; issuer != "" && issuer != string(seen.instance.UID) {
+	tampered := seen.secret.tampered()
+	if issuer := seen.secret.facts.InstanceUID; issuer != "" && issuer != string(seen.instance.UID) && !tampered {
 		return guardVerdict{}, nil
 	}
-	return r.Guard.judge(ctx, seen.instance, key, r.Clock.Now())
+	return r.Guard.judge(ctx, seen.instance, key, !tampered, r.Clock.Now())
 }
 
 // holdsWhatIsDenied reports whether the tokens in the Secret allow something that the rules do not. A spec that asks for
@@ -152,13 +153,13 @@ func (r *GrantReconciler) judgeDenial(ctx context.Context, seen observation, rul
 // wrote to, nothing does.
 func (seen observation) holdsWhatIsDenied(rules []policy.Rule) bool {
 	facts := seen.secret.facts
-	if len(seen.violations) == 0 || seen.secret.state != plan.SecretOurs || len(facts.Tokens) == 0 {
+	if len(seen.violations) == 0 || seen.secret.state != plan.SecretOurs || len(facts.Tokens) == 0 && !seen.secret.tampered() {
 		return false
 	}
 	request := seen.spec.Request(seen.grant)
 	request.Validity = 0 // tokens that last longer than is allowed by now are not renewed, and end
 	edited := facts.Scope != token.ScopeID(seen.spec.Scopes)
-	if edited && !seen.secret.touched {
+	if edited && !seen.secret.tampered() {
 		request.Topics = permissionsOf(seen.secret.record.Tokens)
 	}
 	return len(policy.Check(rules, request)) > 0
@@ -166,7 +167,7 @@ func (seen observation) holdsWhatIsDenied(rules []policy.Rule) bool {
 
 // mustLookCloser reports whether only the payload says what a denied grant holds.
 func (seen observation) mustLookCloser() bool {
-	return len(seen.violations) > 0 && seen.secret.state == plan.SecretOurs && !seen.secret.live && !seen.secret.touched &&
+	return len(seen.violations) > 0 && seen.secret.state == plan.SecretOurs && !seen.secret.live && !seen.secret.tampered() &&
 		len(seen.secret.facts.Tokens) > 0 && seen.secret.facts.Scope != token.ScopeID(seen.spec.Scopes)
 }
 

@@ -42,6 +42,9 @@ type secretView struct {
 	err error
 }
 
+// tampered reports whether the facts may be somebody else's.
+func (v secretView) tampered() bool { return v.touched || v.damaged }
+
 // planState is the state for decisions: a Secret that may not be read is not decided on.
 func (v secretView) planState() plan.SecretState {
 	if v.err != nil {
@@ -106,7 +109,7 @@ func (r *GrantReconciler) liveSecret(ctx context.Context, grant *v1alpha1.MqttTo
 	if err != nil || !record.Matches(view.facts, view.uid) {
 		view.damaged = true
 	}
-	if view.facts.Version == 0 { // somebody took the facts away; the tokens live on
+	if view.facts.Version == 0 || len(view.facts.Tokens) == 0 && len(record.Tokens) > 0 { // somebody took the facts away; the tokens live on
 		view.record = record.Bounded()
 		return view, nil
 	}

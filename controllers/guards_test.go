@@ -7,10 +7,12 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokenfake"
 )
 
@@ -42,6 +44,45 @@ func (w *world) editInstance(change func(*v1alpha1.MqttInstance)) *v1alpha1.Mqtt
 	w.must(w.Get(w.t.Context(), keyOf(i), i))
 	w.edit(i, func() { change(i) })
 	return i
+}
+
+// TestADenialCannotBeDodged in the seconds in which it settles, by whoever may write the Secret.
+func TestADenialCannotBeDodged(t *testing.T) {
+	facts := func(s *corev1.Secret, old, text string) {
+		s.Annotations[credsecret.FactsAnnotation] = strings.ReplaceAll(s.Annotations[credsecret.FactsAnnotation], old, text)
+	}
+	for sentence, tamper := range map[string]func(t *testing.T, s *corev1.Secret, instanceUID string){
+		"facts stripped":       func(_ *testing.T, s *corev1.Secret, _ string) { delete(s.Annotations, credsecret.FactsAnnotation) },
+		"another instance UID": func(_ *testing.T, s *corev1.Secret, uid string) { facts(s, uid, "another") },
+		"no tokens in the facts": func(t *testing.T, s *corev1.Secret, _ string) {
+			t.Helper()
+			read, err := credsecret.ReadFacts(&s.ObjectMeta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read.Tokens = nil
+			if s.Annotations[credsecret.FactsAnnotation], err = read.Encode(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			w := readyWorld(t)
+			w.issued("press-07")
+			i := w.editInstance(func(i *v1alpha1.MqttInstance) { i.Spec.AccessRules = nil })
+			w.eventuallyCondition("press-07", v1alpha1.AuthorizedCondition, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotAllowed)
+			s := w.secret("press-07")
+			w.edit(s, func() { tamper(t, s, string(i.UID)) })
+			w.settled()
+			w.advance(time.Minute, "press-07")
+			w.eventually("the token on the ledger", func() bool { return w.grant("press-07").Status.PendingRevocations == 1 })
+			w.advance(time.Hour, "press-07")
+			w.eventuallyLive(0)
+			if revokes := w.revokes(); revokes != 1 {
+				t.Errorf("%d revokes of one token", revokes)
+			}
+		})
+	}
 }
 
 // TestAMistakeInARuleTakesNothingFromTheFleet walks through typo, correction, the same again, and a confirmation.

@@ -42,8 +42,22 @@ type MassGuard struct {
 	grants    map[types.NamespacedName]types.NamespacedName // the instance that a grant is noted at
 }
 
-// fleet holds the grants of an instance that have tokens; true: its rules deny the grant.
-type fleet map[types.NamespacedName]bool
+// fleet holds the grants of an instance that have tokens.
+type fleet map[types.NamespacedName]standing
+
+// standing is how a grant stands with the rules of its instance.
+type standing struct {
+	denied bool
+	// byRules says that the rules did that, and not an edit of the grant: what its own owner gives away is no mistake of the
+	// platform's, and must not keep a real denial waiting.
+	byRules bool
+}
+
+// denial is what the guard notes of a grant whose tokens are to go.
+type denial struct {
+	since   time.Time
+	byRules bool
+}
 
 // denials is what the guard knows about the grants of one instance.
 //
@@ -52,7 +66,7 @@ type fleet map[types.NamespacedName]bool
 // what has its access back counts, so that it does not stand in the way of the next change.
 type denials struct {
 	uid       types.UID                          // another instance of the same name starts anew
-	since     map[types.NamespacedName]time.Time // by grant: when its denial was first seen
+	noted     map[types.NamespacedName]denial    // by grant
 	withdrawn map[types.NamespacedName]time.Time // by grant: when it was let through without being confirmed
 	held      bool
 	// inherited says that an earlier process held. It knew what it had let through and this one does not, so the guard holds
@@ -86,19 +100,20 @@ func NewMassGuard(cache client.Reader, connections *Connections) *MassGuard {
 	}
 }
 
-// judge says whether the denial of a grant may take its tokens now.
-func (g *MassGuard) judge(ctx context.Context, instance *v1alpha1.MqttInstance, grant types.NamespacedName, now time.Time) (guardVerdict, error) {
+// judge says whether the denial of a grant may take its tokens now. The rules did that unless somebody tampered with the
+// Secret that holds them.
+func (g *MassGuard) judge(ctx context.Context, instance *v1alpha1.MqttInstance, grant types.NamespacedName, byRules bool, now time.Time) (guardVerdict, error) {
 	var verdict guardVerdict
 	err := g.look(instance, func(d *denials) error {
 		g.grants[grant] = client.ObjectKeyFromObject(instance)
-		if verdict.wait = d.settles(grant, now); verdict.wait > 0 {
+		if verdict.wait = d.settles(grant, byRules, now); verdict.wait > 0 {
 			return nil
 		}
 		if err := g.weigh(ctx, instance, d, now); err != nil {
 			return err
 		}
 		verdict.proceed = !d.held
-		if verdict.proceed && !confirmed(instance, v1alpha1.ConfirmRevocationAnnotation) {
+		if verdict.proceed && byRules && !confirmed(instance, v1alpha1.ConfirmRevocationAnnotation) {
 			d.withdrawn[grant] = now
 		}
 		return nil
@@ -132,7 +147,7 @@ func (g *MassGuard) forget(grant types.NamespacedName) {
 	}
 	delete(g.grants, grant)
 	if d, known := g.instances[instance]; known {
-		delete(d.since, grant)
+		delete(d.noted, grant)
 	}
 }
 
@@ -180,7 +195,7 @@ func (g *MassGuard) weigh(ctx context.Context, instance *v1alpha1.MqttInstance, 
 	if age := now.Sub(d.counted); age >= 0 && age < countLasts && d.generation == instance.Generation {
 		return nil
 	}
-	grants, err := g.census(ctx, instance)
+	grants, err := g.census(ctx, instance, d)
 	if err != nil {
 		return err
 	}
@@ -192,45 +207,46 @@ func (g *MassGuard) weigh(ctx context.Context, instance *v1alpha1.MqttInstance, 
 func newDenials(uid types.UID, held bool) *denials {
 	return &denials{
 		uid: uid, held: held, inherited: held,
-		since: map[types.NamespacedName]time.Time{}, withdrawn: map[types.NamespacedName]time.Time{},
+		noted: map[types.NamespacedName]denial{}, withdrawn: map[types.NamespacedName]time.Time{},
 	}
 }
 
 // settles notes a denial and says how long it has to stand yet.
-func (d *denials) settles(grant types.NamespacedName, now time.Time) time.Duration {
-	since, noted := d.since[grant]
-	if !noted || since.After(now) {
-		d.since[grant], since = now, now
+func (d *denials) settles(grant types.NamespacedName, byRules bool, now time.Time) time.Duration {
+	noted, found := d.noted[grant]
+	if !found || noted.since.After(now) {
+		noted.since = now
 	}
-	return since.Add(settling).Sub(now)
+	noted.byRules = byRules
+	d.noted[grant] = noted
+	return noted.since.Add(settling).Sub(now)
 }
 
 // weigh decides whether the guard holds, given who has tokens and who of them is denied.
 func (d *denials) weigh(grants fleet, now time.Time) {
 	for grant, at := range d.withdrawn {
-		denied, hasTokens := grants[grant]
-		if hasTokens && !denied || !d.held && now.Sub(at) > withdrawalsCount {
+		stands, hasTokens := grants[grant]
+		if hasTokens && !stands.denied || !d.held && now.Sub(at) > withdrawalsCount {
 			delete(d.withdrawn, grant)
 		}
 	}
-	deniedNow := 0
+	anyDenied := false
 	d.count = massCount{total: len(grants)}
-	for _, denied := range grants {
-		if denied {
-			deniedNow++
+	for _, stands := range grants {
+		anyDenied = anyDenied || stands.denied
+		if stands.byRules {
+			d.count.denied++
 		}
 	}
-	d.count.denied = deniedNow
+	deniedNow := d.count.denied
 	for grant := range d.withdrawn {
 		if _, hasTokens := grants[grant]; !hasTokens {
 			d.count.denied++
 			d.count.total++
 		}
 	}
-	if deniedNow == 0 {
-		d.inherited = false
-	}
-	d.held = deniedNow > 0 && (d.inherited || d.count.isMass())
+	d.inherited = d.inherited && anyDenied
+	d.held = d.inherited || deniedNow > 0 && d.count.isMass()
 }
 
 // confirm lets everything through, and holds nothing of it against what comes next.
@@ -240,8 +256,8 @@ func (d *denials) confirm() {
 	d.counted = time.Time{}
 }
 
-// census says which of the instance's grants have tokens and which of these its rules deny, as the caches have them.
-func (g *MassGuard) census(ctx context.Context, instance *v1alpha1.MqttInstance) (fleet, error) {
+// census says which of the instance's grants have tokens and how these stand with its rules, as the caches have them.
+func (g *MassGuard) census(ctx context.Context, instance *v1alpha1.MqttInstance, d *denials) (fleet, error) {
 	key := client.ObjectKeyFromObject(instance)
 	var list v1alpha1.MqttTokenGrantList
 	if err := g.cache.List(ctx, &list, client.MatchingFields{instanceIndex: key.String()}, client.UnsafeDisableDeepCopy); err != nil {
@@ -260,7 +276,8 @@ func (g *MassGuard) census(ctx context.Context, instance *v1alpha1.MqttInstance)
 			}
 			rules[grant.Namespace] = desired.Rules(instance, grant.Namespace, labels)
 		}
-		grants[client.ObjectKeyFromObject(grant)] = isDenied(grant, rules[grant.Namespace])
+		denied := isDenied(grant, rules[grant.Namespace])
+		grants[client.ObjectKeyFromObject(grant)] = standing{denied: denied, byRules: denied && d.isByRules(grant)}
 	}
 	return grants, nil
 }
@@ -275,6 +292,16 @@ func isDenied(grant *v1alpha1.MqttTokenGrant, rules []policy.Rule) bool {
 	request := spec.Request(grant)
 	request.Validity = 0
 	return len(policy.Check(rules, request)) > 0
+}
+
+// isByRules tells a denial by the rules from one that the grant's owner asked for. One that nobody has judged yet is by the
+// rules if this very spec was allowed: its owner can write neither that condition nor the generation.
+func (d *denials) isByRules(grant *v1alpha1.MqttTokenGrant) bool {
+	if noted, found := d.noted[client.ObjectKeyFromObject(grant)]; found {
+		return noted.byRules
+	}
+	c := apimeta.FindStatusCondition(grant.Status.Conditions, v1alpha1.AuthorizedCondition)
+	return c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == grant.Generation
 }
 
 func (g *MassGuard) labelsOf(ctx context.Context, name string) (map[string]string, error) {

@@ -37,6 +37,7 @@ func newGuarded(size int) *guarded {
 	for n := range size {
 		grant := gen.Grant(fmt.Sprintf("press-%03d", n))
 		grant.Status.Tokens = []v1alpha1.TokenStatus{{Type: "Publish"}}
+		grant.Status.Conditions = []metav1.Condition{{Type: v1alpha1.AuthorizedCondition, Status: metav1.ConditionTrue, ObservedGeneration: grant.Generation}}
 		s.grants = append(s.grants, grant)
 	}
 	s.restart()
@@ -72,7 +73,7 @@ func (s *guarded) pass(t *testing.T, taken bool) (proceed int) {
 			s.guard.forget(key)
 			continue
 		}
-		verdict, err := s.guard.judge(t.Context(), s.instance, key, s.now)
+		verdict, err := s.guard.judge(t.Context(), s.instance, key, true, s.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,11 +89,11 @@ func (s *guarded) pass(t *testing.T, taken bool) (proceed int) {
 
 func (s *guarded) isDenied(t *testing.T, grant *v1alpha1.MqttTokenGrant) bool {
 	t.Helper()
-	grants, err := s.guard.census(t.Context(), s.instance)
+	grants, err := s.guard.census(t.Context(), s.instance, newDenials("", false))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return grants[client.ObjectKeyFromObject(grant)]
+	return grants[client.ObjectKeyFromObject(grant)].denied
 }
 
 // List implements client.Reader.
@@ -157,7 +158,7 @@ func TestWeighing(t *testing.T) {
 	of := func(first, last, size int) fleet {
 		grants := fleet{}
 		for n := first; n < size; n++ {
-			grants[name(n)] = n < last
+			grants[name(n)] = standing{denied: n < last, byRules: n < last}
 		}
 		return grants
 	}
@@ -229,7 +230,7 @@ func TestADenialMustSettle(t *testing.T) {
 	var got []guardVerdict
 	for _, after := range []time.Duration{0, 4 * time.Second, 6 * time.Second} {
 		s.now = s.now.Add(after)
-		verdict, err := s.guard.judge(t.Context(), s.instance, key, s.now)
+		verdict, err := s.guard.judge(t.Context(), s.instance, key, true, s.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,7 +326,7 @@ func TestARecreatedInstanceStartsAnew(t *testing.T) {
 	s.settle(t)
 	s.pass(t, true)
 	s.instance.UID = "two"
-	if verdict, err := s.guard.judge(t.Context(), s.instance, client.ObjectKeyFromObject(s.grants[0]), s.now); err != nil || verdict.wait != settling {
+	if verdict, err := s.guard.judge(t.Context(), s.instance, client.ObjectKeyFromObject(s.grants[0]), true, s.now); err != nil || verdict.wait != settling {
 		t.Errorf("%+v, %v", verdict, err)
 	}
 }
@@ -336,7 +337,7 @@ func TestManyDeniedShareOneCount(t *testing.T) {
 	for range 2 {
 		s.lists = 0
 		for _, grant := range s.grants {
-			if _, err := s.guard.judge(t.Context(), s.instance, client.ObjectKeyFromObject(grant), s.now); err != nil {
+			if _, err := s.guard.judge(t.Context(), s.instance, client.ObjectKeyFromObject(grant), true, s.now); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -344,5 +345,40 @@ func TestManyDeniedShareOneCount(t *testing.T) {
 	}
 	if s.lists != 1 {
 		t.Errorf("%d passes over the fleet for 100 grants", s.lists)
+	}
+}
+
+// TestWhatOwnersGiveAwayIsNoMistake of the platform's: it must not keep a real denial waiting.
+func TestWhatOwnersGiveAwayIsNoMistake(t *testing.T) {
+	for sentence, own := range map[string]func(*testing.T, *guarded, *v1alpha1.MqttTokenGrant){
+		"specs that ask for what was never allowed": func(_ *testing.T, _ *guarded, g *v1alpha1.MqttTokenGrant) { g.Generation++ },
+		"such specs, once the status says so": func(_ *testing.T, _ *guarded, g *v1alpha1.MqttTokenGrant) {
+			g.Generation++
+			g.Status.Conditions[0].Status, g.Status.Conditions[0].ObservedGeneration = metav1.ConditionFalse, g.Generation
+		},
+		"Secrets that somebody tampered with": func(t *testing.T, s *guarded, g *v1alpha1.MqttTokenGrant) {
+			t.Helper()
+			if _, err := s.guard.judge(t.Context(), s.instance, client.ObjectKeyFromObject(g), false, s.now); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s := newGuarded(200)
+			s.allow("press-*")
+			for _, g := range s.grants[:50] {
+				g.Spec.Client.DeviceID = "greedy"
+				own(t, s, g)
+			}
+			denied := s.grants[150]
+			denied.Spec.Client.DeviceID = "gone"
+			for range 2 {
+				verdict, err := s.guard.judge(t.Context(), s.instance, client.ObjectKeyFromObject(denied), true, s.now)
+				if err != nil || verdict.proceed == (verdict.wait > 0) {
+					t.Errorf("one real denial is held back: %+v, %v", verdict, err)
+				}
+				s.now = s.now.Add(settling)
+			}
+		})
 	}
 }

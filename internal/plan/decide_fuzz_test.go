@@ -130,7 +130,7 @@ func carryOut(in plan.Input, d plan.Decision, life time.Duration) plan.Input {
 	case plan.Adopt:
 		in.Secret = plan.SecretOurs
 	case plan.Withdraw:
-		if in.Held.Tokens, in.Held.Retired, in.Held.Damaged = nil, nil, false; in.Held.Going { // nothing holds the Secret any more
+		if in.Held.Tokens, in.Held.Retired, in.Held.Damaged, in.Held.Touched = nil, nil, false, false; in.Held.Going { // nothing holds the Secret any more
 			in.Secret, in.Held = plan.SecretMissing, plan.Held{}
 		}
 	default:

@@ -187,7 +187,7 @@ func (in Input) decide() Decision {
 // withoutIssuing is for a grant that must not have new tokens: those it has go if they must, or if somebody deletes the
 // Secret, which nothing would replace.
 func (in Input) withoutIssuing(reason Reason, withdraw bool) Decision {
-	if in.Secret == SecretOurs && (in.Held.Going || withdraw && (in.Held.Damaged || len(in.Held.Tokens) > 0 || in.Held.anyAlive(in.Now))) {
+	if in.Secret == SecretOurs && (in.Held.Going || withdraw && in.Held.mayHoldTokens(in.Now)) {
 		return Decision{Verb: Withdraw, Reason: reason}
 	}
 	next := in.Held.Expires()
@@ -288,9 +288,10 @@ func (in Input) toRelease() []HeldToken {
 	return slices.DeleteFunc(list, func(t HeldToken) bool { return !t.Expires.After(in.Now) })
 }
 
-// anyAlive reports whether a retired token is.
-func (h Held) anyAlive(now time.Time) bool {
-	return slices.ContainsFunc(h.Retired, func(r Retired) bool { return r.Expires.After(now) })
+// mayHoldTokens reports whether the Secret holds tokens, or somebody wrote to it so that it may: nobody but the operator
+// puts any there.
+func (h Held) mayHoldTokens(now time.Time) bool {
+	return h.Damaged || h.Touched || len(h.Tokens) > 0 || slices.ContainsFunc(h.Retired, func(r Retired) bool { return r.Expires.After(now) })
 }
 
 // Expires is when the first token ends; zero without tokens.
