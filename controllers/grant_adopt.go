@@ -32,6 +32,9 @@ func (r *GrantReconciler) adopt(ctx context.Context, seen observation, out outco
 		return out
 	}
 	facts := seen.secret.facts
+	if r.isDoomed(seen.secret.uid, seen.secret.held()) {
+		facts.Scope = "" // what the predecessor's page revokes cannot stay: the next pass has it replaced
+	}
 	facts.Tokens, facts.Retired = seen.secret.record.Describe(string(seen.grant.UID))
 	text, err := facts.Encode()
 	if err != nil {

@@ -24,12 +24,12 @@ func (seen observation) retired() []credsecret.Retired {
 	})
 }
 
-// superseded lists every live token on record: those in use are about to be old too. Ones that the service called
-// invalid are not alive.
-func (seen observation) superseded(invalid []string) []credsecret.Retired {
+// superseded lists every live token on record: those in use are about to be old too. That the service called one invalid
+// ends no record: it may be wrong, or mean something else.
+func (seen observation) superseded() []credsecret.Retired {
 	list := seen.retired()
 	for _, t := range seen.secret.record.Tokens {
-		if t.Expires.After(seen.input.Now) && !slices.Contains(invalid, t.Value.Fingerprint(string(seen.grant.UID))) {
+		if t.Expires.After(seen.input.Now) {
 			// Without facts nobody knows whom it was issued for; what the grant asks for now is the best guess.
 			client := cmp.Or(seen.secret.facts.Client, seen.input.Client)
 			list = append(list, credsecret.Retired{Issued: t, Client: client, KeyID: seen.secret.facts.KeyID})
@@ -151,7 +151,7 @@ func (r *GrantReconciler) enter(ctx context.Context, seen observation, out *outc
 
 // allEntries has every token that the process knows of revoked, whether on record or not.
 func (r *GrantReconciler) allEntries(seen observation, change plan.Change) []ledger.Entry {
-	return append(seen.divide(seen.superseded(nil), change).entries, seen.leftOver(r.recent.of(seen.grant).unsaved, nil)...)
+	return append(seen.divide(seen.superseded(), change).entries, seen.leftOver(r.recent.of(seen.grant).unsaved, nil)...)
 }
 
 // sameScope reports whether two scopes allow the same.

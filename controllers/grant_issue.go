@@ -23,7 +23,7 @@ func (r *GrantReconciler) issue(ctx context.Context, seen observation, out outco
 	if out.problem = seen.whyNotIssue(); out.problem != nil {
 		return out
 	}
-	old := seen.divide(seen.superseded(r.recent.of(seen.grant).invalid), seen.change(out.decision.Reason))
+	old := seen.divide(seen.superseded(), seen.change(out.decision.Reason))
 	if r.Ledger.pending(seen.grant.UID)+len(old.entries) > ledger.MaxEntries {
 		out.problem = backlogProblem()
 		return out

@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -85,13 +82,16 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 	if seen.link != nil && (seen.instance == nil || seen.link.instanceID != seen.instance.Spec.InstanceID) {
 		seen.link = nil // made for an MqttInstance of the same name that is gone
 	}
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(NamespaceKind())
-	if err := r.Get(ctx, types.NamespacedName{Name: grant.Namespace}, namespace); err != nil && !apierrors.IsNotFound(err) {
-		return observation{}, fmt.Errorf("reading namespace %s: %w", grant.Namespace, err)
+	namespace, err := namespaceOf(ctx, r.Client, grant.Namespace)
+	if err != nil {
+		return observation{}, err
 	}
 	seen.terminating = !namespace.DeletionTimestamp.IsZero()
-	seen.former = r.formerInstance(ctx, grant, secret.facts, namespace.Labels)
+	if secret.facts.Instance != key.String() {
+		if seen.former, err = recordedIssuer(ctx, r.Client, r.Connections, namespace, secret.facts); err != nil {
+			return observation{}, err
+		}
+	}
 	var rules []policy.Rule
 	if seen.instance != nil && seen.specErr == nil {
 		rules = desired.Rules(seen.instance, grant.Namespace, namespace.Labels)
@@ -99,35 +99,11 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 	}
 	seen.layout = seen.layOut(r.ClusterID)
 	seen.secret.touched = secret.touched || secret.isTouched(fieldManager(grant), seen.layout)
-	var err error
 	if seen.guard, err = r.judgeDenial(ctx, seen, rules); err != nil {
 		return observation{}, err
 	}
 	seen.input = r.planInput(seen)
 	return seen, nil
-}
-
-// formerInstance names the MqttInstance that tokens on record were issued over before the grant was moved to another
-// one. The record is in reach of the grant's owner, so it counts only for an instance of the grant's own namespace, or
-// one whose rules let this namespace in. Whether a link to it works does not matter here: the ledger waits for one.
-func (r *GrantReconciler) formerInstance(ctx context.Context, grant *v1alpha1.MqttTokenGrant, facts credsecret.Facts, namespaceLabels map[string]string) string {
-	namespace, name, found := strings.Cut(facts.Instance, "/")
-	key := types.NamespacedName{Namespace: namespace, Name: name}
-	if !found || key == desired.InstanceKey(grant) {
-		return ""
-	}
-	if namespace == grant.Namespace {
-		return facts.Instance
-	}
-	instance := &v1alpha1.MqttInstance{}
-	if r.Get(ctx, key, instance) != nil || !issuedBy(facts.Client, instance.Spec.InstanceID) {
-		return ""
-	}
-	letIn := func(rule policy.Rule) bool { return rule.AppliesToNamespace }
-	if !slices.ContainsFunc(desired.Rules(instance, grant.Namespace, namespaceLabels), letIn) {
-		return ""
-	}
-	return facts.Instance
 }
 
 // judgeDenial asks whether a denial may take away the tokens that the Secret holds. Tokens of another MqttInstance of
@@ -237,7 +213,7 @@ func (r *GrantReconciler) planInput(seen observation) plan.Input {
 		in.Compromised = seen.instance.Annotations[v1alpha1.CompromisedKeyAnnotation]
 		in.Held.Invalid = hasInvalid(in.Held, known.invalid) && r.Connections.mayReissueInvalid(seen.instance, local)
 	}
-	in.Held.Invalid = in.Held.Invalid || r.isDoomed(grant, in.Held)
+	in.Held.Invalid = in.Held.Invalid || r.isDoomed(string(grant.UID), in.Held)
 	if seen.link != nil {
 		in.VerifyAt = plan.VerifyAt(r.lastVerified(grant, in.Now), r.VerifyInterval, in.Seed)
 	}
@@ -290,10 +266,10 @@ func (r *GrantReconciler) untilOverdue(seen observation, wait time.Duration) tim
 	return max(time.Millisecond, wait)
 }
 
-// isDoomed reports whether the ledger revokes, or has revoked, a token that the Secret offers: it could not be written when
-// the token had to go.
-func (r *GrantReconciler) isDoomed(grant *v1alpha1.MqttTokenGrant, held plan.Held) bool {
-	page := ledger.Name(string(grant.UID))
+// isDoomed reports whether the ledger revokes, or has revoked, a token that the Secret of a grant offers: it could not be
+// written when the token had to go.
+func (r *GrantReconciler) isDoomed(grantUID string, held plan.Held) bool {
+	page := ledger.Name(grantUID)
 	return slices.ContainsFunc(held.Tokens, func(t plan.HeldToken) bool { return r.Ledger.index.isDoomed(page, t.Fingerprint) })
 }
 

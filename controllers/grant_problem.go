@@ -193,11 +193,5 @@ func policyReason(reason policy.Reason) string {
 	return v1alpha1.ReasonTopicNotAllowed
 }
 
-// issuedBy reports whether a token on record is one of the instance.
-func issuedBy(client, instanceID string) bool {
-	issuer, _, found := strings.Cut(client, "/")
-	return found && issuer == instanceID
-}
-
 // pause is how long until a moment, at least a second: times on record are whole seconds.
 func pause(until, now time.Time) time.Duration { return max(time.Second, until.Sub(now)) }

@@ -53,7 +53,7 @@ func (seen observation) toRevoke(fingerprints []string, unsaved []unsavedToken) 
 	// Without facts the decision knows no fingerprint; then all that the payload lists must go, save what is abandoned.
 	in := seen.input
 	all := seen.secret.facts.Version == 0 && (!in.Abandon || in.Denied || in.OnHold)
-	for _, t := range seen.superseded(nil) {
+	for _, t := range seen.superseded() {
 		switch {
 		case !all && !slices.Contains(fingerprints, t.Value.Fingerprint(string(seen.grant.UID))):
 		case seen.revokedOver(t.Client) == desired.InstanceKey(seen.grant).String():

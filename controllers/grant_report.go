@@ -37,7 +37,7 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 		}
 		return ctrl.Result{RequeueAfter: r.untilOverdue(seen, out.wait)}, nil
 	}
-	out.doomed = r.isDoomed(seen.grant, out.secret.held())
+	out.doomed = r.isDoomed(string(seen.grant.UID), out.secret.held())
 	shown := seen.worded(out)
 	status := seen.status(out, shown)
 	status.PendingRevocations = int32(r.Ledger.pending(seen.grant.UID)) //nolint:gosec // at most ledger.MaxEntries

@@ -180,6 +180,9 @@ func TestATokenRevokedBehindOurBackIsReplacedOnce(t *testing.T) {
 	if n := len(w.service.Calls(tokenfake.Apply)); n != 2 {
 		t.Errorf("%d applies, want one more than the first", n)
 	}
+	if facts, err := credsecret.ReadFacts(&w.secret("press-07").ObjectMeta); err != nil || len(facts.Retired) != 1 {
+		t.Errorf("a token that was only called invalid is off the record: %+v, %v", facts.Retired, err)
+	}
 	w.advance(25*time.Hour, "press-07")
 	w.settled()
 	if n := len(w.service.Calls(tokenfake.Apply)); n != 2 {

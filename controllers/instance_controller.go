@@ -218,12 +218,13 @@ func (r *InstanceReconciler) faultProblem(fault *token.Error, instance types.Nam
 	return &p
 }
 
-// newLink makes a link that shares the budget of its account: who signs with one AccessKey is one account.
+// newLink makes a link that shares the budget of its account: who signs with one AccessKey is one account. Who only names
+// that AccessKey, and does not have its secret, must not set its pace.
 func (r *InstanceReconciler) newLink(service token.Service, d token.Connection, instance *v1alpha1.MqttInstance, version string, now time.Time) *link {
 	spec := instance.Spec
 	l := &link{
 		service: service, account: d.AccessKeyID, instanceID: spec.InstanceID, keyID: spec.ClientAccessKeyID, version: version,
-		budget: r.Connections.accounts.Join(d.AccessKeyID, client.ObjectKeyFromObject(instance).String(), map[budget.Operation]int32{
+		budget: r.Connections.accounts.Join(d.AccessKeyID+"/"+d.AccessKeySecret.Fingerprint("account"), client.ObjectKeyFromObject(instance).String(), map[budget.Operation]int32{
 			budget.Apply: spec.Quota.ApplyPerSecond, budget.Query: spec.Quota.QueryPerSecond, budget.Revoke: spec.Quota.RevokePerSecond,
 		}, now),
 	}

@@ -91,6 +91,26 @@ func (l *Ledger) enterFor(ctx context.Context, grant types.NamespacedName, grant
 	return err
 }
 
+// maxOrphanPages is how many pages a namespace may have when a Secret without a grant asks for one more: anybody who may
+// write Secrets can make up such grants.
+const maxOrphanPages = 500
+
+// enterOrphans is enter for a grant that only a Secret knows of. It fails with ledger.ErrFull, too, while its namespace has
+// too many pages.
+func (l *Ledger) enterOrphans(ctx context.Context, grant types.NamespacedName, grantUID types.UID, entries []ledger.Entry, now time.Time) error {
+	_, found := l.index.of(ledger.Name(string(grantUID)))
+	if len(entries) > 0 && !found && l.index.pagesOf(grant.Namespace) >= maxOrphanPages {
+		return fmt.Errorf("entering tokens of %s: namespace %s has %d pages: %w", grant, grant.Namespace, maxOrphanPages, ledger.ErrFull)
+	}
+	return l.enterFor(ctx, grant, grantUID, entries, now)
+}
+
+// isOfAnother reports whether the page of a grant that is gone is another namespace's.
+func (l *Ledger) isOfAnother(namespace string, grantUID types.UID) bool {
+	view, found := l.index.of(ledger.Name(string(grantUID)))
+	return found && nameOf(view.facts.Grant).Namespace != namespace
+}
+
 // expedite has everything on record for a grant revoked now, for a reason that is as urgent at least.
 func (l *Ledger) expedite(ctx context.Context, grant *v1alpha1.MqttTokenGrant, why ledger.Why, now time.Time) error {
 	view, found := l.index.of(ledger.Name(string(grant.UID)))

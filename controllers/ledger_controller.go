@@ -111,13 +111,18 @@ func (r *LedgerReconciler) observe(ctx context.Context, name string) (seen pageO
 	return seen, true, err
 }
 
-// serviceTime is the moment by the clock of the service that the tokens are of, which ends them by it.
+// serviceTime is the moment by the clock of the service that the tokens are of, which ends them by it. Where a page has
+// tokens of several, the clock counts that is the farthest behind: no token is taken for over that is not.
 func (r *LedgerReconciler) serviceTime(page ledger.Facts) time.Time {
 	now := r.Clock.Now()
 	if len(page.Entries) == 0 {
 		return now
 	}
-	return now.Add(r.Connections.offset(nameOf(page.Entries[0].Instance)))
+	behind := r.Connections.offset(nameOf(page.Entries[0].Instance))
+	for _, e := range page.Entries[1:] {
+		behind = min(behind, r.Connections.offset(nameOf(e.Instance)))
+	}
+	return now.Add(behind)
 }
 
 // linkFor finds the link of the instance that issued the token, while it works. The MqttInstance may be gone, or be

@@ -107,6 +107,18 @@ func (x *ledgerIndex) of(name string) (pageView, bool) {
 	return view, found && !view.gone
 }
 
+// pagesOf counts the pages of a namespace's grants.
+func (x *ledgerIndex) pagesOf(namespace string) (count int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, view := range x.pages {
+		if !view.gone && nameOf(view.facts.Grant).Namespace == namespace {
+			count++
+		}
+	}
+	return count
+}
+
 // names lists the pages that hold tokens of an instance, or all of them.
 func (x *ledgerIndex) names(instance string) []string {
 	x.mu.Lock()

@@ -1,6 +1,8 @@
 package controllers
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -139,5 +141,28 @@ func TestTheIndexSaysWhoseNumbersChanged(t *testing.T) {
 	}
 	if len(index.byInstance) != 0 {
 		t.Errorf("instances without tokens are remembered: %v", index.byInstance)
+	}
+}
+
+// TestANamespaceHasSoManyPages by grants that only its Secrets know of.
+func TestANamespaceHasSoManyPages(t *testing.T) {
+	pages := &Ledger{index: newLedgerIndex(gaugeOf{}), Namespace: "mqtt-system"}
+	grant := func(namespace string, n int) (types.NamespacedName, types.UID) {
+		return types.NamespacedName{Namespace: namespace, Name: "press"}, types.UID(fmt.Sprintf("%s-%d", namespace, n))
+	}
+	for n := range maxOrphanPages {
+		name, uid := grant("line-a", n)
+		pages.index.seen(pageView{name: ledger.Name(string(uid)), version: "1", facts: ledger.Facts{Grant: name.String(), GrantUID: string(uid)}})
+	}
+	one := []ledger.Entry{{Value: token.NewValue("one"), Expires: guardStart().Add(time.Hour)}}
+	name, uid := grant("line-a", maxOrphanPages)
+	if err := pages.enterOrphans(t.Context(), name, uid, one, guardStart()); !errors.Is(err, ledger.ErrFull) {
+		t.Errorf("one more page: %v", err)
+	}
+	if err := pages.enterOrphans(t.Context(), name, uid, nil, guardStart()); err != nil {
+		t.Errorf("nothing to enter: %v", err)
+	}
+	if _, known := grant("line-a", 7); pages.isOfAnother("line-a", known) || !pages.isOfAnother("line-b", known) {
+		t.Error("a page is not taken for its namespace's own, or for another's")
 	}
 }

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -224,29 +225,26 @@ func (d *denials) settles(grant types.NamespacedName, byRules bool, now time.Tim
 
 // weigh decides whether the guard holds, given who has tokens and who of them is denied.
 func (d *denials) weigh(grants fleet, now time.Time) {
-	for grant, at := range d.withdrawn {
+	maps.DeleteFunc(d.withdrawn, func(grant types.NamespacedName, at time.Time) bool {
 		stands, hasTokens := grants[grant]
-		if hasTokens && !stands.denied || !d.held && now.Sub(at) > withdrawalsCount {
-			delete(d.withdrawn, grant)
-		}
-	}
-	anyDenied := false
-	d.count = massCount{total: len(grants)}
+		return hasTokens && !stands.denied || !d.held && now.Sub(at) > withdrawalsCount
+	})
+	anyDenied, byRules := false, 0
 	for _, stands := range grants {
 		anyDenied = anyDenied || stands.denied
 		if stands.byRules {
-			d.count.denied++
+			byRules++
 		}
 	}
-	deniedNow := d.count.denied
+	taken := 0
 	for grant := range d.withdrawn {
 		if _, hasTokens := grants[grant]; !hasTokens {
-			d.count.denied++
-			d.count.total++
+			taken++
 		}
 	}
+	d.count = massCount{denied: byRules + taken, total: len(grants) + taken}
 	d.inherited = d.inherited && anyDenied
-	d.held = d.inherited || deniedNow > 0 && d.count.isMass()
+	d.held = d.inherited || byRules > 0 && d.count.isMass()
 }
 
 // confirm lets everything through, and holds nothing of it against what comes next.
@@ -270,11 +268,11 @@ func (g *MassGuard) census(ctx context.Context, instance *v1alpha1.MqttInstance,
 			continue
 		}
 		if _, known := rules[grant.Namespace]; !known {
-			labels, err := g.labelsOf(ctx, grant.Namespace)
+			namespace, err := namespaceOf(ctx, g.cache, grant.Namespace)
 			if err != nil {
 				return nil, err
 			}
-			rules[grant.Namespace] = desired.Rules(instance, grant.Namespace, labels)
+			rules[grant.Namespace] = desired.Rules(instance, grant.Namespace, namespace.Labels)
 		}
 		denied := isDenied(grant, rules[grant.Namespace])
 		grants[client.ObjectKeyFromObject(grant)] = standing{denied: denied, byRules: denied && d.isByRules(grant)}
@@ -302,13 +300,4 @@ func (d *denials) isByRules(grant *v1alpha1.MqttTokenGrant) bool {
 	}
 	c := apimeta.FindStatusCondition(grant.Status.Conditions, v1alpha1.AuthorizedCondition)
 	return c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == grant.Generation
-}
-
-func (g *MassGuard) labelsOf(ctx context.Context, name string) (map[string]string, error) {
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(NamespaceKind())
-	if err := client.IgnoreNotFound(g.cache.Get(ctx, types.NamespacedName{Name: name}, namespace)); err != nil {
-		return nil, fmt.Errorf("reading namespace %s: %w", name, err)
-	}
-	return namespace.Labels, nil
 }

@@ -32,9 +32,10 @@ import (
 type OrphanReconciler struct {
 	client.Client
 	// Live reads from the API server, past all caches.
-	Live   client.Reader
-	Ledger *Ledger
-	Clock  clock.PassiveClock
+	Live        client.Reader
+	Ledger      *Ledger
+	Connections *Connections
+	Clock       clock.PassiveClock
 	// ClusterID tells this cluster's Secrets from those that a backup brought from another one.
 	ClusterID string
 
@@ -69,7 +70,7 @@ func (r *OrphanReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	switch err := r.Ledger.enterFor(ctx, found.grant, found.grantUID, found.entries, found.now); {
+	switch err := r.Ledger.enterOrphans(ctx, found.grant, found.grantUID, found.entries, found.now); {
 	case errors.Is(err, ledger.ErrFull) && r.mayWait(request.NamespacedName, found.now):
 		return ctrl.Result{RequeueAfter: orphanRecheck}, nil
 	case errors.Is(err, ledger.ErrFull):

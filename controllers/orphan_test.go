@@ -98,6 +98,21 @@ func TestAnOrphanWaitsInTheLedgerAndNotInItsNamespace(t *testing.T) {
 	}
 }
 
+// TestMadeUpSecretsMakeNoPages over an instance that never let their namespace in.
+func TestMadeUpSecretsMakeNoPages(t *testing.T) {
+	w := readyWorld(t)
+	for _, name := range []string{"press-07", "press-08"} {
+		secret, _ := w.orphan(name, types.UID("uid-of-"+name), func(s *corev1.Secret) {
+			s.Annotations[credsecret.FactsAnnotation] = strings.ReplaceAll(s.Annotations[credsecret.FactsAnnotation], w.factory().String(), "victim/broker")
+		})
+		w.must(w.Delete(t.Context(), secret))
+		w.eventuallyGone(secret)
+		if page := w.page(w.ghost(name)); page != nil {
+			t.Errorf("the ledger has %+v", page)
+		}
+	}
+}
+
 func TestASecretWhoseGrantLivesIsNotOurs(t *testing.T) {
 	w := readyWorld(t)
 	g := w.press("press-07", func(s *v1alpha1.MqttTokenGrantSpec) { s.Suspend = new(true) })

@@ -42,13 +42,23 @@ func (r *OrphanReconciler) orphansIn(ctx context.Context, secret *corev1.Secret)
 	if err != nil {
 		return orphans{}, err
 	}
+	namespace, err := namespaceOf(ctx, r.Client, secret.Namespace)
+	if err != nil {
+		return orphans{}, err
+	}
+	issuer, err := recordedIssuer(ctx, r.Client, r.Connections, namespace, facts)
+	if err != nil {
+		return orphans{}, err
+	}
 	switch {
 	case uid == "":
 		found.why = "the Secret does not say which grant it was for"
 	case grant != nil: // whoever copied it must neither cut off its client nor fill its page
 		found.why = "the Secret is a copy of one whose grant exists"
-	case facts.Instance == "":
-		found.why = "the Secret does not say which MqttInstance issued its tokens"
+	case issuer == "":
+		found.why = "the Secret names no MqttInstance that its namespace may use"
+	case r.Ledger.isOfAnother(name.Namespace, uid):
+		found.why = "the ledger knows its grant in another namespace"
 	}
 	record, err := credsecret.ReadRecord(secret)
 	if err != nil {

@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -113,10 +112,8 @@ func (w *world) run() {
 	if w.wrap != nil {
 		settings.Wrap(w.wrap)
 	}
-	cacheOptions := controllers.CacheOptions()
-	cacheOptions.DefaultNamespaces = map[string]cache.Config{w.namespace: {}}
 	mgr, err := ctrl.NewManager(settings, ctrl.Options{
-		Scheme: testScheme(w.t), Cache: cacheOptions, Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: testScheme(w.t), NewCache: controllers.NewCache, Cache: controllers.CacheOptions(w.namespace), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true), UsePriorityQueue: w.priorityQueue}, Logger: w.logs.logger(),
 	})
 	w.must(err)
@@ -145,7 +142,7 @@ func (w *world) run() {
 	}
 	w.must(revoking.SetupWithManager(mgr))
 	leaving := &controllers.OrphanReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: w.ledger, Clock: w.clock, ClusterID: "cluster-1",
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: w.ledger, Connections: connections, Clock: w.clock, ClusterID: "cluster-1",
 	}
 	w.must(leaving.SetupWithManager(mgr))
 	done := make(chan error, 1)

@@ -1,15 +1,17 @@
 package controllers_test
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokenfake"
 	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
 )
@@ -71,6 +73,29 @@ func TestASuccessorTakesTheSecretOver(t *testing.T) {
 				t.Errorf("the Secret is still there: %v", err)
 			}
 		})
+	}
+}
+
+// TestAnHeirKeepsNothingThatIsDoomed: what its predecessor's page revokes would be cut off under it.
+func TestAnHeirKeepsNothingThatIsDoomed(t *testing.T) {
+	w := readyWorld(t)
+	old := w.issued("press-07")
+	first := w.service.Issued()[0]
+	w.stop() // a manager died between the ledger and the Secret
+	w.record(old, ledger.Entry{
+		Value: first.Value, Client: "post-cn-test/GID_line_a@@@press-07", Instance: w.factory().String(),
+		Expires: first.Expires, RevokeAt: w.clock.Now().Add(time.Hour), Why: ledger.Narrowed,
+	})
+	w.edit(old, func() { old.Spec.Suspend = new(true) })
+	w.successor(func(g *v1alpha1.MqttTokenGrant) { g.Spec.Suspend = nil })
+	w.run()
+	w.eventuallyCondition("press-seven", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+	w.settled()
+	if strings.Contains(string(w.secret("press-07").Data[mqttcred.KeyPassword]), first.Value.Reveal()) {
+		t.Error("the heir offers a token that is about to be revoked")
+	}
+	if n := len(w.service.Calls(tokenfake.Apply)); n != 2 {
+		t.Errorf("%d applies, want one for each grant", n)
 	}
 }
 

@@ -160,7 +160,7 @@ func addLedger(ctx context.Context, mgr ctrl.Manager, pages *controllers.Ledger,
 		return fmt.Errorf("adding the ledger controller: %w", err)
 	}
 	orphans := &controllers.OrphanReconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: pages, Clock: wall, ClusterID: cluster,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Ledger: pages, Connections: connections, Clock: wall, ClusterID: cluster,
 	}
 	if err := orphans.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the orphan controller: %w", err)
