@@ -85,10 +85,3 @@ func (e *Estimator) Offset() time.Duration {
 	}
 	return e.anchor
 }
-
-// Known reports whether any answer has told the service's time yet.
-func (e *Estimator) Known() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.samples) > 0
-}
