@@ -163,7 +163,7 @@ func TestWhatCannotBeAttributedBlocksNothing(t *testing.T) {
 		},
 		"no facts":    {change: strip(credsecret.FactsAnnotation), wantTold: "the Secret's facts cannot be read"},
 		"no grant":    {change: strip(credsecret.GrantUIDAnnotation), wantTold: "does not say which grant"},
-		"no instance": {change: func(s *corev1.Secret) { withoutInstance(s) }, wantTold: "does not say which MqttInstance"},
+		"no instance": {change: func(s *corev1.Secret) { withoutInstance(s) }, wantTold: "names no MqttInstance"},
 		"no tokens": {
 			change:   func(s *corev1.Secret) { s.Data[mqttcred.KeyTokens] = []byte("secret-text") },
 			wantTold: "the Secret's tokens cannot be read",
