@@ -37,8 +37,6 @@ func (s *conditionSet) remove(kind string) { apimeta.RemoveStatusCondition(&s.li
 // summarize sets Ready, Reconciling and Stalled, which follow from two questions: is the object as its spec wants, and
 // what keeps it from that? Reconciling and Stalled are there only while they are True, as kstatus wants.
 func (s *conditionSet) summarize(ready bool, readyReason, readyMessage string, p *problem) {
-	s.remove(v1alpha1.ReconcilingCondition)
-	s.remove(v1alpha1.StalledCondition)
 	switch {
 	case ready:
 		s.set(v1alpha1.ReadyCondition, metav1.ConditionTrue, readyReason, readyMessage)
@@ -48,10 +46,14 @@ func (s *conditionSet) summarize(ready bool, readyReason, readyMessage string, p
 		p = &problem{reason: v1alpha1.ReasonProgressing, message: "The operator is at it."}
 		s.set(v1alpha1.ReadyCondition, metav1.ConditionFalse, p.reason, p.message)
 	}
-	switch {
-	case p != nil && p.stalled:
-		s.set(v1alpha1.StalledCondition, metav1.ConditionTrue, p.reason, p.message)
-	case !ready:
-		s.set(v1alpha1.ReconcilingCondition, metav1.ConditionTrue, p.reason, p.message)
+	// What stays True keeps the time since when: else every look at a grant that waits would rewrite it.
+	stalled, reconciling := p, p
+	if ready || p.stalled {
+		reconciling = nil
 	}
+	if p == nil || !p.stalled {
+		stalled = nil
+	}
+	s.warn(v1alpha1.StalledCondition, stalled)
+	s.warn(v1alpha1.ReconcilingCondition, reconciling)
 }
