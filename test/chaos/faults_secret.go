@@ -69,14 +69,14 @@ func (w *world) expectDamage(key types.NamespacedName, lost []string) {
 	w.excuse(key)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.standing[key].damaged = true
+	w.standing[key].damage.begin()
 	w.book.excuse(lost...)
 }
 
 func (w *world) damagedAs(key types.NamespacedName, version string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.standing[key].damaged, w.standing[key].damagedVersion = true, version
+	w.standing[key].damage.done(version)
 }
 
 func (w *world) deleteSecret(ctx context.Context, f fault) (string, error) {

@@ -35,9 +35,8 @@ type standing struct {
 	// excused says since when it need not have access: the grant is new, was held, or its Secret was damaged by us.
 	excused bool
 	since   time.Duration
-	// damaged says that a version of the Secret is our work.
-	damaged        bool
-	damagedVersion string
+	// damage is what we did to the Secret.
+	damage damage
 	// denied says that a violation was told already.
 	told bool
 }

@@ -66,12 +66,9 @@ func (w *world) seeTokens(secret *corev1.Secret) {
 	w.mu.Lock()
 	w.book.record(w.tokensIn(secret)...)
 	s := w.standing[key]
-	damaged := s != nil && s.damaged
-	if s != nil && s.damaged && missing == "" && secret.ResourceVersion != s.damagedVersion {
-		s.damaged = false
-	}
+	blamed := s != nil && s.damage.see(secret.ResourceVersion, missing == "")
 	w.mu.Unlock()
-	if missing != "" && !damaged {
+	if missing != "" && !blamed {
 		w.violated(whole, "Secret %s in version %s, deleting %v: %s", key, secret.ResourceVersion, secret.DeletionTimestamp != nil, missing)
 	}
 }
