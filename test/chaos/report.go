@@ -26,11 +26,12 @@ const (
 	repaired  invariant = "a damaged Secret is whole again within 30 s"
 	inTime    invariant = "a deletion ends by its deadline"
 	nothing   invariant = "nothing is left at the end"
+	once      invariant = "a token is revoked once, but for lost answers"
 	discreet  invariant = "no token or key in logs, events or statuses"
 )
 
 func invariants() []invariant {
-	return []invariant{onRecord, access, connected, narrowed, deleted, budgeted, whole, repaired, inTime, nothing, discreet}
+	return []invariant{onRecord, access, connected, narrowed, deleted, budgeted, whole, repaired, inTime, once, nothing, discreet}
 }
 
 // tally counts checks and violations. It is safe for concurrent use.

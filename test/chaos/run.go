@@ -78,6 +78,7 @@ func (w *world) observe(ctx context.Context) {
 	maps.Copy(work, w.editFaults())
 	maps.Copy(work, w.secretFaults())
 	maps.Copy(work, w.deleteFaults())
+	maps.Copy(work, w.corneredFaults())
 	lanes.Go(func() {
 		w.lane(injecting, schedule(w.o.seed, processLane, only(processKinds(), w.o.only), 2*time.Second, 6*time.Second), w.processFaults())
 	})
@@ -226,6 +227,7 @@ func (w *world) figures() [][2]string {
 		{"grants deleted; longest", fmt.Sprintf("%d; %s (%s)", ended, longest.Round(time.Second), slowest)},
 		{"longest life beyond the overlap", fmt.Sprintf("%s (%s)", f.worstLate.Round(100*time.Millisecond), f.worstLateGrant)},
 		{"clients: publications; connections; longest gap", fmt.Sprintf("%d; %d; %s", f.publications, f.reconnects, f.clientGap.Round(100*time.Millisecond))},
+		{"tokens revoked once more", fmt.Sprint(f.again)},
 		{"versions of token Secrets seen", fmt.Sprint(f.versions)},
 		{"secrets looked for", fmt.Sprint(w.texts.count())},
 	}

@@ -125,6 +125,7 @@ func (w *world) check(ctx context.Context, s *snapshot) {
 	w.checkDooms()
 	w.checkEndings(s)
 	w.checkCalls()
+	w.checkRevocations()
 	for key := range s.grants {
 		w.checkAccess(ctx, key, s.grants[key], s.secrets[key])
 	}
@@ -244,6 +245,23 @@ func (w *world) checkCalls() {
 		if got := peaks[op]; got > most {
 			w.violatedOnce(budgeted, string(op), "%d calls of %s within one second, more than %d", got, op, most)
 		}
+	}
+}
+
+// checkRevocations counts calls that revoked a token once more. Each end of a leader may be to blame for one, between the
+// call and its record, and so may each call whose answer was lost or could not be understood.
+func (w *world) checkRevocations() {
+	again := 0
+	for _, t := range w.cloud.State().Tokens() {
+		again += max(0, t.Revocations-1)
+	}
+	w.settings.mu.Lock()
+	w.settings.again = max(w.settings.again, again)
+	deaths := w.settings.deaths
+	w.settings.mu.Unlock()
+	w.checked(once, 1)
+	if most := deaths + w.cloud.Calls()[state.Revoke].Failed; again > most {
+		w.violatedOnce(once, "again", "%d calls revoked a token that was revoked already, after %d ends of a leader and failed calls", again, most)
 	}
 }
 

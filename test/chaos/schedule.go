@@ -47,6 +47,10 @@ const (
 	dropLabels      kind = "drop-labels"
 	dropAnnotations kind = "drop-annotations"
 	dropOwner       kind = "drop-owner"
+	freezeSecret    kind = "immutable-hold"
+	stripDelete     kind = "strip-facts-delete"
+	stripHold       kind = "strip-facts-hold"
+	lostInstance    kind = "lost-instance-delete"
 	dropFinalizer   kind = "drop-finalizer"
 	deleteSecret    kind = "delete-secret"
 	deleteGrant     kind = "delete-grant"
@@ -66,7 +70,7 @@ func workKinds() []kind {
 	return []kind{
 		outage, errorStorm, throttling, slowService, dropReply, resetReply, clockSkew, widen, narrow, moveClient, moveInstance,
 		hold, reissue, editPassword, dropKey, dropLabels, dropAnnotations, dropOwner, dropFinalizer, deleteSecret, deleteGrant,
-		deleteMany, deleteNamespace, deleteInstance,
+		deleteMany, deleteNamespace, deleteInstance, freezeSecret, stripDelete, stripHold, lostInstance,
 	}
 }
 

@@ -76,6 +76,7 @@ type figures struct {
 	clientGap                time.Duration
 	reconnects, publications int
 	versions                 int
+	again                    int // calls that revoked what was revoked already
 }
 
 func (f *figures) update(change func(*figures)) {

@@ -219,8 +219,12 @@ func (s *State) revoke(caller Caller, text token.Value) (found bool, err error) 
 	if held == nil && s.switches.StrictRevoke {
 		return false, parameterCheckFailed()
 	}
+	if held == nil {
+		return false, nil
+	}
+	held.Revocations++
 	held.revoke(now)
-	return held != nil, nil
+	return true, nil
 }
 
 func (t *Token) revoke(now time.Time) {

@@ -26,7 +26,9 @@ type Token struct {
 	Issued     time.Time  `json:"issued"`
 	Expires    time.Time  `json:"expires"`
 	Revoked    time.Time  `json:"revoked,omitzero"`
-	filters    []topic.Filter
+	// Revocations is how many calls revoked it; one would do.
+	Revocations int `json:"revocations"`
+	filters     []topic.Filter
 }
 
 // IDOf names the token that has the text, without giving the text away.
