@@ -35,12 +35,14 @@ type book struct {
 	unread     int
 	leftBehind map[string]bool
 	reported   map[string]bool
+	// excuses is how many reasons to revoke a token again there were when it was seen revoked first.
+	excuses map[string]int
 }
 
 func newBook() *book {
 	return &book{
 		born: map[string]time.Time{}, seen: map[string]bool{}, excused: map[string]bool{}, missing: map[string]time.Duration{},
-		lost: map[string]string{}, leftBehind: map[string]bool{}, reported: map[string]bool{},
+		lost: map[string]string{}, leftBehind: map[string]bool{}, reported: map[string]bool{}, excuses: map[string]int{},
 	}
 }
 
@@ -80,6 +82,19 @@ func (b *book) died(how string, at time.Time, alive []string) int {
 		}
 	}
 	return count
+}
+
+// revoked notes how many calls have revoked a token, and reports whether they are more than there are excuses for: each
+// that came since it was seen revoked first, and the one right before.
+func (b *book) revoked(id string, calls, excuses int) (most int, tooMany bool) {
+	if calls == 0 {
+		return 0, false
+	}
+	if _, known := b.excuses[id]; !known {
+		b.excuses[id] = excuses
+	}
+	most = 2 + excuses - b.excuses[id]
+	return most, calls > most
 }
 
 // problem is what is wrong with a token.

@@ -26,7 +26,7 @@ const (
 	repaired  invariant = "a damaged Secret is whole again within 30 s"
 	inTime    invariant = "a deletion ends by its deadline"
 	nothing   invariant = "nothing is left at the end"
-	once      invariant = "a token is revoked once, but for lost answers"
+	once      invariant = "a token is revoked once, or once more by a new leader"
 	discreet  invariant = "no token or key in logs, events or statuses"
 )
 

@@ -248,21 +248,24 @@ func (w *world) checkCalls() {
 	}
 }
 
-// checkRevocations counts calls that revoked a token once more. Each end of a leader may be to blame for one, between the
-// call and its record, and so may each call whose answer was lost or could not be understood.
+// checkRevocations looks for tokens that are revoked again and again. An end of a leader, between the call and its record,
+// may be to blame for one call more, and so may a call whose answer was lost or could not be understood.
 func (w *world) checkRevocations() {
+	failed := w.cloud.Calls()[state.Revoke].Failed
+	w.settings.mu.Lock()
+	excuses := w.settings.deaths + failed
+	w.settings.mu.Unlock()
 	again := 0
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, t := range w.cloud.State().Tokens() {
 		again += max(0, t.Revocations-1)
+		w.checked(once, min(t.Revocations, 1))
+		if most, more := w.book.revoked(t.ID, t.Revocations, excuses); more {
+			w.violatedOnce(once, t.ID, "%d calls revoked token %s, at most %d can be explained", t.Revocations, t.ID, most)
+		}
 	}
-	w.settings.mu.Lock()
-	w.settings.again = max(w.settings.again, again)
-	deaths := w.settings.deaths
-	w.settings.mu.Unlock()
-	w.checked(once, 1)
-	if most := deaths + w.cloud.Calls()[state.Revoke].Failed; again > most {
-		w.violatedOnce(once, "again", "%d calls revoked a token that was revoked already, after %d ends of a leader and failed calls", again, most)
-	}
+	w.settings.update(func(f *figures) { f.again = again })
 }
 
 // checkAccess holds what a grant's Secret offers against what the service takes.
