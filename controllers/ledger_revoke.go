@@ -65,8 +65,10 @@ func (seen pageObservation) notBefore(e ledger.EntryFacts) time.Time {
 	if own := seen.recent.refused[e.Fingerprint].retryAt; own.After(at) {
 		at = own
 	}
-	// The tokens of a client that a person cut off, or whose grant is gone, go whoever still offers them.
-	if end := e.RevokeAt.Add(graceInUse); seen.inUse[e.Fingerprint] && e.Why != ledger.Held && e.Why != ledger.Deleted && end.After(at) {
+	// The tokens of a client that is cut off, not allowed, or whose grant is gone go whoever still offers them: no others are
+	// about to come in their place.
+	final := e.Why == ledger.Held || e.Why == ledger.Denied || e.Why == ledger.Deleted
+	if end := e.RevokeAt.Add(graceInUse); seen.inUse[e.Fingerprint] && !final && end.After(at) {
 		at = end
 	}
 	return at

@@ -463,7 +463,7 @@ func (w *world) inUse(why ledger.Why) (*v1alpha1.MqttTokenGrant, ledger.Entry) {
 }
 
 func TestATokenThatAClientStillNeedsIsPutOffForAWhile(t *testing.T) {
-	for _, why := range []ledger.Why{ledger.Narrowed, ledger.Denied, ledger.Surplus, ledger.Compromised, ledger.Reissued} {
+	for _, why := range []ledger.Why{ledger.Narrowed, ledger.Surplus, ledger.Compromised, ledger.Reissued} {
 		t.Run(string(why), func(t *testing.T) {
 			w := readyWorld(t)
 			g, e := w.inUse(why)
@@ -492,8 +492,9 @@ func TestATokenIsRevokedAsSoonAsItsSecretOffersAnother(t *testing.T) {
 	w.eventuallyNoPage(g)
 }
 
-func TestNothingPutsOffWhatAPersonCutOff(t *testing.T) {
-	for _, why := range []ledger.Why{ledger.Held, ledger.Deleted} {
+// TestNothingPutsOffWhatIsCutOff: whoever freezes the Secret gains no time by that.
+func TestNothingPutsOffWhatIsCutOff(t *testing.T) {
+	for _, why := range []ledger.Why{ledger.Held, ledger.Denied, ledger.Deleted} {
 		t.Run(string(why), func(t *testing.T) {
 			w := readyWorld(t)
 			g, e := w.inUse(why)

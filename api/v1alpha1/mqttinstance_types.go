@@ -60,6 +60,7 @@ type SecretReference struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')",message="must be the name of a Secret in this namespace: lower case letters, digits, '-' and '.'"
 	Name string `json:"name,omitempty"`
 }
 

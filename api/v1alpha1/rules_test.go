@@ -197,6 +197,7 @@ func TestInstanceRules(t *testing.T) {
 		"a type that nobody knows":       {set{"spec.credentials.type": "Password"}, `supported values: "AccessKey"`},
 		"a credential without a Secret":  {set{"spec.credentials.accessKey": "{}"}, "spec.credentials.accessKey.secretRef"},
 		"an empty Secret name":           {set{"spec.credentials.accessKey.secretRef.name": `""`}, "at least 1 chars"},
+		"a Secret of another namespace":  {set{"spec.credentials.accessKey.secretRef.name": "../elsewhere/ak"}, "must be the name of a Secret in this namespace"},
 		"a key id for clients":           {set{"spec.clientAccessKeyID": "LTAI5tExample"}, ""},
 		"a key id that is temporary":     {set{"spec.clientAccessKeyID": "STS.NUxxx"}, "an id that begins with STS. is temporary"},
 		"a key id with a pipe":           {set{"spec.clientAccessKeyID": "a|b"}, plain},
