@@ -30,12 +30,30 @@ func (seen observation) superseded() []credsecret.Retired {
 	list := seen.retired()
 	for _, t := range seen.secret.record.Tokens {
 		if t.Expires.After(seen.input.Now) {
-			// Without facts nobody knows whom it was issued for; what the grant asks for now is the best guess.
-			client := cmp.Or(seen.secret.facts.Client, seen.input.Client)
+			client := cmp.Or(seen.secret.facts.Client, seen.likelyClient())
 			list = append(list, credsecret.Retired{Issued: t, Client: client, KeyID: seen.secret.facts.KeyID})
 		}
 	}
 	return list
+}
+
+// currentInstanceID is the id of the grant's instance as far as anything says; empty: nothing does.
+func (seen observation) currentInstanceID() string {
+	switch {
+	case seen.instance != nil:
+		return seen.instance.Spec.InstanceID
+	case seen.revoker != nil:
+		return seen.revoker.instanceID
+	}
+	return ""
+}
+
+// likelyClient is whom a token was issued for of which the facts are gone: what the grant asks for now is the best guess.
+func (seen observation) likelyClient() string {
+	if id := seen.currentInstanceID(); id != "" {
+		return id + "/" + desired.ClientID(seen.grant.Spec.Client)
+	}
+	return ""
 }
 
 // change is what older tokens are held against when the decision is carried out.
@@ -117,13 +135,7 @@ func (seen observation) entry(t credsecret.Retired, fate plan.Fate) ledger.Entry
 // revokedOver names the MqttInstance over which a token can be revoked: the grant's, or the one that it was moved away
 // from. It is empty where nobody can; such a token is on record until it ends.
 func (seen observation) revokedOver(client string) string {
-	current := ""
-	switch {
-	case seen.instance != nil:
-		current = seen.instance.Spec.InstanceID
-	case seen.revoker != nil:
-		current = seen.revoker.instanceID
-	}
+	current := seen.currentInstanceID()
 	own := desired.InstanceKey(seen.grant).String()
 	if issuedBy(client, current) || current == "" && seen.secret.facts.Instance == own {
 		return own // it may come back

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -79,6 +80,22 @@ func TestStrippedFactsHideNothing(t *testing.T) {
 			w.eventuallyLive(0)
 		})
 	}
+}
+
+// TestStrippedFactsHideNothingFromANewManager, which has not connected yet when it finds that a client is to be cut off.
+func TestStrippedFactsHideNothingFromANewManager(t *testing.T) {
+	w := readyWorld(t)
+	w.issued("press-07")
+	w.stop()
+	s := w.secret("press-07")
+	w.edit(s, func() { delete(s.Annotations, credsecret.FactsAnnotation) })
+	w.annotate("press-07", v1alpha1.HoldAnnotation, "leak")
+	w.must(w.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "factory-ak"}}))
+	w.run()
+	w.eventuallyCondition("press-07", v1alpha1.HeldCondition, metav1.ConditionTrue, v1alpha1.ReasonHeld)
+	w.eventually("its token is in the ledger", func() bool { return w.page(w.grant("press-07")) != nil })
+	w.credential("LTAI-one", "secret-one")
+	w.eventuallyLive(0)
 }
 
 // TestANarrowingThatIsTakenBackLeavesNoRevokedToken: the Secret could not be written in between.
