@@ -157,6 +157,11 @@ const heldWithin = 2 * time.Minute
 
 // reissue asks for new tokens and has the old ones revoked at once.
 func (w *world) reissue(ctx context.Context, f fault) (string, error) {
+	return w.reissueWithin(ctx, f, 0)
+}
+
+// reissueWithin is reissue where the new tokens may take a while to come: the old ones go after them.
+func (w *world) reissueWithin(ctx context.Context, f fault, patience time.Duration) (string, error) {
 	key := f.target(0)
 	before := w.aliveOf(key)
 	_, err := w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) {
@@ -166,7 +171,7 @@ func (w *world) reissue(ctx context.Context, f fault) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	w.mustDie(&doom{grant: key.String(), why: "reissued", ids: before})
+	w.mustDie(&doom{grant: key.String(), why: "reissued", ids: before, overlap: patience})
 	return key.String(), nil
 }
 

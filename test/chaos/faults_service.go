@@ -14,6 +14,9 @@ import (
 // skewLimit is how far the service's clock may be off: less than what is left of any token when it is due for renewal.
 const skewLimit = 45 * time.Second
 
+// unreadRetries is how long three attempts in vain keep a grant waiting: 5, 10 and 20 s, and a tenth of that.
+const unreadRetries = 40 * time.Second
+
 // unreadWithin is how long to wait for calls whose replies are to be lost.
 const unreadWithin = 20 * time.Second
 
@@ -66,7 +69,7 @@ func (w *world) unread(how wire.FaultKind) inject {
 		if err != nil {
 			return "", err
 		}
-		if _, err := w.reissue(ctx, f); err != nil {
+		if _, err := w.reissueWithin(ctx, f, unreadRetries); err != nil {
 			return "", err
 		}
 		left := w.awaitUnread(ctx, times)
