@@ -27,11 +27,11 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 	if out.released {
 		r.recent.forget(client.ObjectKeyFromObject(seen.grant))
 		r.Ledger.index.forgetRevoked(ledger.Name(string(seen.grant.UID)))
-		tell(r.Events, seen.grant, out.event)
+		r.tell(seen, out.event)
 		return ctrl.Result{}, nil
 	}
 	if out.err != nil || out.wait > 0 || out.quiet {
-		tell(r.Events, seen.grant, out.event)
+		r.tell(seen, out.event)
 		if out.err != nil {
 			return ctrl.Result{}, out.err
 		}
@@ -47,11 +47,18 @@ func (r *GrantReconciler) report(ctx context.Context, seen observation, out outc
 	if out.problem != nil && out.problem.cause != nil {
 		log.FromContext(ctx).Error(out.problem.cause, "Attempt failed", "reason", out.problem.reason, "attempts", status.FailedAttempts)
 	}
-	tell(r.Events, seen.grant, out.event)
+	r.tell(seen, out.event)
 	if shown != nil && !shown.silent && isNew(seen.grant.Status, *shown) {
-		tell(r.Events, seen.grant, problemEvent(*shown))
+		r.tell(seen, problemEvent(*shown))
 	}
 	return r.comeBack(seen, out, status), nil
+}
+
+// tell tells of a grant where that can be read: a namespace that is being deleted takes no events.
+func (r *GrantReconciler) tell(seen observation, t *transition) {
+	if !seen.terminating {
+		tell(r.Events, seen.grant, t)
+	}
 }
 
 func (r *GrantReconciler) writeStatus(ctx context.Context, grant *v1alpha1.MqttTokenGrant, status v1alpha1.MqttTokenGrantStatus) error {
