@@ -113,13 +113,14 @@ const grantKind = "MqttTokenGrant"
 // SetupWithManager registers the controller and its watches.
 func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, workers int) error {
 	r.recent = newRecent()
-	for index, keys := range map[string]client.IndexerFunc{instanceIndex: instanceKeys, heirIndex: heirKeys} {
+	for index, keys := range map[string]client.IndexerFunc{instanceIndex: instanceKeys, heirIndex: heirKeys, clientIDIndex: clientIDKeys} {
 		if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.MqttTokenGrant{}, index, keys); err != nil {
 			return fmt.Errorf("indexing grants by %s: %w", index, err)
 		}
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MqttTokenGrant{}, builder.WithPredicates(specOrAnnotations())).
+		Watches(&v1alpha1.MqttTokenGrant{}, handler.EnqueueRequestsFromMapFunc(r.rivalsOf), builder.WithPredicates(clientIDMoved())).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &v1alpha1.MqttTokenGrant{}, handler.OnlyControllerOwner())).
 		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.grantsIn), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		Watches(&v1alpha1.MqttInstance{}, handler.EnqueueRequestsFromMapFunc(r.grantsOf), builder.WithPredicates(specOrAnnotations())).

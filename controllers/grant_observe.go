@@ -32,6 +32,7 @@ type observation struct {
 	// terminating says that the grant's namespace is being deleted.
 	terminating bool
 	violations  []policy.Violation
+	rival       *v1alpha1.MqttTokenGrant // that goes before this one for its client id; nil: there is none
 	guard       guardVerdict       // on a denial
 	layout      *credsecret.Layout // nil while instance or key are not known
 	secret      secretView
@@ -96,6 +97,9 @@ func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttToke
 	if seen.instance != nil && seen.specErr == nil {
 		rules = desired.Rules(seen.instance, grant.Namespace, namespace.Labels)
 		seen.violations = policy.Check(rules, seen.spec.Request(grant))
+		if seen.rival, err = r.findRival(ctx, grant, seen.instance.Spec.InstanceID); err != nil {
+			return observation{}, err
+		}
 	}
 	seen.layout = seen.layOut(r.ClusterID)
 	seen.secret.touched = secret.touched || secret.isTouched(fieldManager(grant), seen.layout)
@@ -199,7 +203,7 @@ func (r *GrantReconciler) planInput(seen observation) plan.Input {
 		Deleting: !grant.DeletionTimestamp.IsZero(), Overdue: r.isOverdue(grant, local),
 		Abandon: grant.Spec.DeletionPolicy == v1alpha1.DeletionPolicyAbandon,
 		OnHold:  isOnHold(grant),
-		Denied:  len(seen.violations) > 0, Withdrawable: seen.guard.proceed,
+		Denied:  len(seen.violations) > 0 || seen.rival != nil, Withdrawable: seen.guard.proceed,
 		Suspended: ptr.Deref(grant.Spec.Suspend, false),
 		Wanted:    seen.spec.Scopes, Reissue: reissueMark(grant),
 		RenewBefore: seen.spec.RenewBefore, Overlap: seen.spec.Overlap, Flaky: r.Connections.flaky(key, local),

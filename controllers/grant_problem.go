@@ -142,6 +142,9 @@ func (seen observation) whyWaiting(decision plan.Decision) *problem {
 	case reasonInvalidSpec:
 		return seen.specProblem()
 	case plan.ReasonDenied:
+		if len(seen.violations) == 0 {
+			return seen.conflictProblem()
+		}
 		return deniedProblem(seen.violations)
 	case plan.ReasonHeld:
 		return seen.holdProblem()

@@ -121,9 +121,9 @@ func (seen observation) status(out outcome, shown *problem) v1alpha1.MqttTokenGr
 	grant := seen.grant
 	status := v1alpha1.MqttTokenGrantStatus{
 		ObservedGeneration: new(grant.Generation),
-		ClientID:           desired.ClientID(grant.Spec.Client),
 		SecretName:         desired.SecretName(grant),
 	}
+	seen.holdClientID(&status, out)
 	seen.describeTokens(&status, out.secret)
 	seen.countAttempts(&status, out)
 	status.Conditions = seen.conditions(out, shown)
@@ -185,6 +185,9 @@ func (seen observation) setAuthorized(set *conditionSet) {
 		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "Nothing to judge by: the spec cannot be understood, or the instance is missing.")
 	case len(seen.violations) > 0:
 		p := deniedProblem(seen.violations)
+		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionFalse, p.reason, p.message)
+	case seen.rival != nil:
+		p := seen.conflictProblem()
 		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionFalse, p.reason, p.message)
 	default:
 		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionTrue, v1alpha1.ReasonAllowed, "The instance's access rules allow everything the grant asks for.")

@@ -56,6 +56,8 @@ const (
 	ReasonTopicNotAllowed = "TopicNotAllowed"
 	// ReasonValidityTooLong says that the validity exceeds what the access rules allow.
 	ReasonValidityTooLong = "ValidityTooLong"
+	// ReasonClientIDConflict says that another grant has the client id at this instance; choose another device id.
+	ReasonClientIDConflict = "ClientIDConflict"
 	// ReasonRefused says that the service refused the request as it is; change what the message names.
 	ReasonRefused = "Refused"
 	// ReasonHeld says that the hold annotation keeps the client cut off; remove the annotation to let it back.

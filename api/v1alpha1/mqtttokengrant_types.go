@@ -302,11 +302,18 @@ type MqttTokenGrantStatus struct {
 	// +kubebuilder:validation:Minimum=-1
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 
-	// clientID that the tokens are for: <groupID>@@@<deviceID>, or the group id alone.
+	// clientID that this grant has at the instance: <groupID>@@@<deviceID>, or the group id alone. Empty until it may have
+	// it: no other grant of the cluster has the same.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ClientID string `json:"clientID,omitempty"`
+
+	// instanceID of the instance at which it has that client id.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	InstanceID string `json:"instanceID,omitempty"`
 
 	// secretName is the Secret that holds the tokens.
 	// +optional

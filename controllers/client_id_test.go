@@ -1,0 +1,93 @@
+package controllers_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokenfake"
+)
+
+// sameClient has a grant ask for the client id of press-07.
+func sameClient(s *v1alpha1.MqttTokenGrantSpec) { s.Client.DeviceID = "press-07" }
+
+func (w *world) eventuallyInConflict(name string) {
+	w.t.Helper()
+	w.eventuallyCondition(name, v1alpha1.AuthorizedCondition, metav1.ConditionFalse, v1alpha1.ReasonClientIDConflict)
+}
+
+func TestAClientIDHasOneGrant(t *testing.T) {
+	w := readyWorld(t)
+	first := w.issued("press-07")
+	w.press("second", sameClient)
+	w.eventuallyInConflict("second")
+	w.settled()
+	if c := w.condition("second", v1alpha1.ReadyCondition); c.Reason != v1alpha1.ReasonClientIDConflict || !strings.Contains(c.Message, `Grant "press-07"`) {
+		t.Errorf("Ready says %s: %s", c.Reason, c.Message)
+	}
+	if got := w.grant("second").Status; got.ClientID != "" || got.InstanceID != "" {
+		t.Errorf("the second grant seems to have %q at %q", got.ClientID, got.InstanceID)
+	}
+	if got := w.grant("press-07").Status; got.ClientID != "GID_line_a@@@press-07" || got.InstanceID != "post-cn-test" {
+		t.Errorf("the first has %q at %q", got.ClientID, got.InstanceID)
+	}
+	if n := len(w.service.Calls(tokenfake.Apply)); n != 1 {
+		t.Errorf("%d applies for one client", n)
+	}
+	w.requests.take()
+	w.run()
+	w.settled()
+	for _, request := range w.requests.take() {
+		if !strings.HasPrefix(request, "GET ") && !strings.Contains(request, "/mqttinstances/") { // which is late in counting
+			t.Errorf("a restart does %s", request)
+		}
+	}
+	w.must(w.Delete(t.Context(), first))
+	w.eventuallyCondition("second", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+}
+
+// TestAnOlderGrantTakesNobodysClientIDAway when somebody edits it.
+func TestAnOlderGrantTakesNobodysClientIDAway(t *testing.T) {
+	w := readyWorld(t)
+	old := w.issued("older")
+	w.clock.SetTime(w.clock.Now().Add(time.Minute))
+	w.issued("press-07")
+	w.must(w.Get(t.Context(), keyOf(old), old))
+	w.edit(old, func() { sameClient(&old.Spec) })
+	w.eventuallyInConflict("older")
+	w.settled()
+	if c := w.condition("press-07", v1alpha1.ReadyCondition); c.Status != metav1.ConditionTrue {
+		t.Errorf("the holder is %s: %s", c.Reason, c.Message)
+	}
+	if got := w.grant("older").Status.ClientID; got != "GID_line_a@@@older" {
+		t.Errorf("the older grant has tokens for its first client id, and claims %q", got)
+	}
+	if applies, revokes := len(w.service.Calls(tokenfake.Apply)), w.revokes(); applies != 2 || revokes != 0 {
+		t.Errorf("%d applies, %d revokes", applies, revokes)
+	}
+	w.must(w.Get(t.Context(), keyOf(old), old))
+	w.edit(old, func() { old.Spec.Client.DeviceID = "older" })
+	w.eventuallyCondition("older", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+}
+
+// TestABogusInstanceSquatsNoClientID: anybody can make an MqttInstance that names the instance of others.
+func TestABogusInstanceSquatsNoClientID(t *testing.T) {
+	w := readyWorld(t)
+	bogus := w.instance()
+	bogus.Name, bogus.Spec.Credentials.AccessKey.SecretRef.Name = "bogus", "nothing"
+	w.must(w.Create(t.Context(), bogus))
+	w.press("squatter", sameClient, func(s *v1alpha1.MqttTokenGrantSpec) { s.InstanceRef.Name = "bogus" })
+	w.eventuallyCondition("squatter", v1alpha1.ReadyCondition, metav1.ConditionFalse, v1alpha1.ReasonInstanceNotReady)
+	w.issued("press-07")
+}
+
+func TestGrantsOfAGroupShareItsID(t *testing.T) {
+	w := readyWorld(t)
+	w.editInstance(func(i *v1alpha1.MqttInstance) { i.Spec.AccessRules[0].AllowGroupGrants = new(true) })
+	group := func(s *v1alpha1.MqttTokenGrantSpec) { s.Client.DeviceID = "" }
+	w.issued("first", group)
+	w.issued("second", group)
+}
