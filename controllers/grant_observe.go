@@ -33,8 +33,8 @@ type observation struct {
 	terminating bool
 	violations  []policy.Violation
 	rival       *v1alpha1.MqttTokenGrant // that goes before this one for its client id; nil: there is none
-	guard       guardVerdict       // on a denial
-	layout      *credsecret.Layout // nil while instance or key are not known
+	guard       guardVerdict             // on a denial
+	layout      *credsecret.Layout       // nil while instance or key are not known
 	secret      secretView
 	input       plan.Input
 }
