@@ -85,10 +85,10 @@ func templateProblem(err error) *problem {
 // read them.
 func (seen observation) instanceProblem() *problem {
 	key := desired.InstanceKey(seen.grant)
-	if seen.instance == nil {
+	if seen.instance == nil || seen.isStranger() {
 		return &problem{
 			reason: v1alpha1.ReasonInstanceNotReady, silent: true,
-			message: fmt.Sprintf("MqttInstance %s does not exist, or does not serve this namespace.", key),
+			message: fmt.Sprintf("MqttInstance %s does not exist, or does not serve this namespace: correct spec.instanceRef, or ask the platform team for an access rule.", key),
 		}
 	}
 	return &problem{
@@ -142,10 +142,7 @@ func (seen observation) whyWaiting(decision plan.Decision) *problem {
 	case reasonInvalidSpec:
 		return seen.specProblem()
 	case plan.ReasonDenied:
-		if len(seen.violations) == 0 {
-			return seen.conflictProblem()
-		}
-		return deniedProblem(seen.violations)
+		return seen.deniedProblem()
 	case plan.ReasonHeld:
 		return seen.holdProblem()
 	case plan.ReasonSuspended:
@@ -169,8 +166,26 @@ func (seen observation) whyWaiting(decision plan.Decision) *problem {
 	return nil
 }
 
-// deniedProblem names everything that the access rules do not allow, up to a length that a person reads.
-func deniedProblem(violations []policy.Violation) *problem {
+// isStranger reports whether the grant names an MqttInstance of another namespace that never served it: whether there is
+// one is none of its owner's business.
+func (seen observation) isStranger() bool {
+	return seen.instance != nil && seen.instance.Namespace != seen.grant.Namespace &&
+		len(seen.violations) > 0 && seen.violations[0].Reason == policy.NamespaceNotAllowed &&
+		seen.grant.Status.InstanceID != seen.instance.Spec.InstanceID
+}
+
+func (seen observation) deniedProblem() *problem {
+	switch {
+	case seen.isStranger():
+		return seen.instanceProblem()
+	case len(seen.violations) == 0:
+		return seen.conflictProblem()
+	}
+	return violationProblem(seen.violations)
+}
+
+// violationProblem names everything that the access rules do not allow, up to a length that a person reads.
+func violationProblem(violations []policy.Violation) *problem {
 	const shown = 3
 	var sentences []string
 	for i, v := range violations {

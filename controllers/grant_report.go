@@ -181,13 +181,10 @@ func (seen observation) conditions(out outcome, shown *problem) []metav1.Conditi
 
 func (seen observation) setAuthorized(set *conditionSet) {
 	switch {
-	case seen.specErr != nil || seen.instance == nil:
-		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "Nothing to judge by: the spec cannot be understood, or the instance is missing.")
-	case len(seen.violations) > 0:
-		p := deniedProblem(seen.violations)
-		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionFalse, p.reason, p.message)
-	case seen.rival != nil:
-		p := seen.conflictProblem()
+	case seen.specErr != nil || seen.instance == nil || seen.isStranger():
+		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionUnknown, v1alpha1.ReasonProgressing, "Nothing to judge by: the spec cannot be understood, or the instance is missing or does not serve this namespace.")
+	case len(seen.violations) > 0 || seen.rival != nil:
+		p := seen.deniedProblem()
 		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionFalse, p.reason, p.message)
 	default:
 		set.set(v1alpha1.AuthorizedCondition, metav1.ConditionTrue, v1alpha1.ReasonAllowed, "The instance's access rules allow everything the grant asks for.")
