@@ -173,6 +173,7 @@ func importTable() map[string]rule {
 			third: []string{apimachinery, apiserverTypes},
 		},
 		"test/deletion": {why: "deletes everything in every way, under the manager's own process and rights"},
+		"test/tenancy":  {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
 		"test/e2e":      {why: "the product from outside"},
 	}
 }

@@ -1,0 +1,15 @@
+package tenancy_test
+
+import "testing"
+
+// TestTenants runs every attempt against one cluster; each works on objects of its own.
+func TestTenants(t *testing.T) {
+	s := newStage(t)
+	for _, attacks := range []map[string]func(attack){
+		refusedByTheAPI(), refusedByTheAuthorizer(), deniedByTheRules(), aboutSecrets(), aboutWithdrawal(), aboutInstances(),
+	} {
+		for sentence, attempt := range attacks {
+			t.Run(sentence, func(t *testing.T) { s.run(t, attempt) })
+		}
+	}
+}
