@@ -25,8 +25,9 @@ type Options struct {
 
 // Account is a cloud account.
 type Account struct {
-	ID   string
-	Keys []Key
+	ID    string
+	Keys  []Key
+	Roles []Role
 }
 
 // Key is an AccessKey of an account.
@@ -35,6 +36,8 @@ type Key struct {
 	Secret token.Value
 	// SecurityToken must accompany every call of a temporary key; zero for a lasting one.
 	SecurityToken token.Value
+	// Expires is when a temporary key ends; zero: never.
+	Expires time.Time
 }
 
 // Instance is an MQTT instance.
@@ -97,7 +100,7 @@ func (o *Options) validate() error {
 
 // validateAccounts returns the ids of the accounts. A key id names one key of one account.
 func validateAccounts(accounts []Account) (map[string]bool, error) {
-	ids, keys := map[string]bool{}, map[string]bool{}
+	ids, keys, roles := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, account := range accounts {
 		if account.ID == "" || ids[account.ID] {
 			return nil, fmt.Errorf("account id %q is empty or given twice", account.ID)
@@ -108,6 +111,12 @@ func validateAccounts(accounts []Account) (map[string]bool, error) {
 				return nil, fmt.Errorf("key id %q is empty or given twice, or has no secret", key.ID)
 			}
 			keys[key.ID] = true
+		}
+		for _, role := range account.Roles {
+			if role.Name() == "" || roles[role.ARN] {
+				return nil, fmt.Errorf("role %q is given twice or not of the form acs:ram::ACCOUNT:role/NAME", role.ARN)
+			}
+			roles[role.ARN] = true
 		}
 	}
 	return ids, nil

@@ -55,11 +55,12 @@ type State struct {
 	quotas   Quotas
 	switches Switches
 
-	accountOf map[string]string // by key id
-	keys      map[string]Key
 	instances map[string]Instance
+	roles     map[string]ownedRole // by ARN
 
 	mu        sync.Mutex
+	accountOf map[string]string // by key id
+	keys      map[string]Key
 	tokens    map[string]*Token // by id
 	meter     meter
 	observers []func()
@@ -76,10 +77,14 @@ func New(options Options) (*State, error) {
 	s := &State{
 		clock: options.Clock, quotas: options.Quotas, switches: options.Switches,
 		accountOf: map[string]string{}, keys: map[string]Key{}, instances: map[string]Instance{}, tokens: map[string]*Token{},
+		roles: map[string]ownedRole{},
 	}
 	for _, account := range options.Accounts {
 		for _, key := range account.Keys {
 			s.accountOf[key.ID], s.keys[key.ID] = account.ID, key
+		}
+		for _, role := range account.Roles {
+			s.roles[role.ARN] = ownedRole{Role: role, account: account.ID}
 		}
 	}
 	for _, instance := range options.Instances {
@@ -147,6 +152,8 @@ func (s *State) notify() {
 
 // Key returns the key with the id.
 func (s *State) Key(id string) (Key, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	key, known := s.keys[id]
 	return key, known
 }
@@ -265,7 +272,7 @@ func (s *State) MayCarry(keyID string, held Token) bool {
 	if s.switches.IssuerKeyOnly {
 		return keyID == held.KeyID
 	}
-	return s.accountOf[keyID] == held.AccountID
+	return s.AccountOf(keyID) == held.AccountID
 }
 
 // Tokens lists every token that was issued, oldest first.

@@ -72,7 +72,7 @@ func (f Fault) validate() error {
 		return fmt.Errorf("unknown kind %q", f.Kind)
 	}
 	switch f.Operation {
-	case "", state.Apply, state.Query, state.Revoke:
+	case "", state.Apply, state.Query, state.Revoke, state.AssumeRole, state.AssumeRoleWithOIDC, state.GetCallerIdentity, state.Metadata:
 	default:
 		return fmt.Errorf("unknown operation %q", f.Operation)
 	}

@@ -27,10 +27,17 @@ const (
 	paramResources        = "Resources"
 	paramExpireTime       = "ExpireTime"
 	paramToken            = "Token"
+	paramRoleARN          = "RoleArn"
+	paramRoleSessionName  = "RoleSessionName"
+	paramDurationSeconds  = "DurationSeconds"
+	paramExternalID       = "ExternalId"
+	paramOIDCProviderARN  = "OIDCProviderArn"
+	paramOIDCToken        = "OIDCToken"
 )
 
 const (
 	apiVersion      = "2020-04-20"
+	stsVersion      = "2015-04-01"
 	timestampFormat = "2006-01-02T15:04:05Z"
 	// maxSkew is how far a call's timestamp may be off the gateway's clock; a nonce is remembered as long as a call with
 	// it could pass that.
@@ -58,10 +65,19 @@ func (g *gate) now() time.Time { return g.wall.Now().Add(g.issuer.Skew()) }
 
 func operation(action string) state.Operation {
 	switch op := state.Operation(action); op {
-	case state.Apply, state.Query, state.Revoke:
+	case state.Apply, state.Query, state.Revoke, state.AssumeRole, state.AssumeRoleWithOIDC, state.GetCallerIdentity:
 		return op
 	default:
 		return ""
+	}
+}
+
+func version(op state.Operation) string {
+	switch op {
+	case state.AssumeRole, state.AssumeRoleWithOIDC, state.GetCallerIdentity:
+		return stsVersion
+	default:
+		return apiVersion
 	}
 }
 
@@ -71,13 +87,16 @@ func (g *gate) admit(method string, params url.Values) (state.Caller, error) {
 	if params.Get(paramAction) == "" {
 		return state.Caller{}, missing(paramAction)
 	}
-	if op == "" || params.Get(paramVersion) != apiVersion {
+	if op == "" || params.Get(paramVersion) != version(op) {
 		return state.Caller{}, unknownAPI()
 	}
 	for _, name := range required(op) {
 		if params.Get(name) == "" {
 			return state.Caller{}, missing(name)
 		}
+	}
+	if op == state.AssumeRoleWithOIDC { // the token in it is the proof
+		return state.Caller{}, g.checkTimestamp(params.Get(paramTimestamp))
 	}
 	if params.Get(paramSignatureMethod) != "HMAC-SHA1" || params.Get(paramSignatureVersion) != "1.0" {
 		return state.Caller{}, unsupportedSignature()
@@ -96,14 +115,21 @@ func (g *gate) admit(method string, params url.Values) (state.Caller, error) {
 }
 
 func required(op state.Operation) []string {
-	names := []string{
+	signed := []string{
 		paramAccessKeyID, paramSignature, paramSignatureMethod, paramSignatureVersion, paramSignatureNonce, paramTimestamp,
-		paramInstanceID,
 	}
-	if op == state.Apply {
-		return append(names, paramActions, paramResources, paramExpireTime)
+	switch op {
+	case state.GetCallerIdentity:
+		return signed
+	case state.AssumeRole:
+		return append(signed, paramRoleARN, paramRoleSessionName)
+	case state.AssumeRoleWithOIDC:
+		return []string{paramTimestamp, paramRoleARN, paramOIDCProviderARN, paramOIDCToken, paramRoleSessionName}
+	case state.Apply:
+		return append(signed, paramInstanceID, paramActions, paramResources, paramExpireTime)
+	default:
+		return append(signed, paramInstanceID, paramToken)
 	}
-	return append(names, paramToken)
 }
 
 func (g *gate) checkTimestamp(text string) error {
@@ -127,6 +153,9 @@ func (g *gate) checkKey(method string, params url.Values) error {
 	}
 	if !sameSecret(token.NewValue(params.Get(paramSecurityToken)), key.SecurityToken) {
 		return wrongSecurityToken()
+	}
+	if g.issuer.Expired(key) {
+		return expiredSecurityToken()
 	}
 	if text := stringToSign(method, params); !signatureMatches(key.Secret, text, params.Get(paramSignature)) {
 		return signatureDoesNotMatch(text)

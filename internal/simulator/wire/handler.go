@@ -1,5 +1,6 @@
 // Package wire speaks the token service's OpenAPI: RPC-style calls with signed parameters, answered in JSON. It checks
-// what the gateway checks, leaves the rest to the issuer, and fails on demand.
+// what the gateway checks, leaves the rest to the issuer, and fails on demand. At the same address it stands in for the
+// security token service, whose calls have another version, and it has a handler for the metadata service of a machine.
 package wire
 
 import (
@@ -94,7 +95,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Form merges the query string and a form body.
 	_ = r.ParseForm() //nolint:errcheck // An unreadable form yields fewer parameters, which the gate names.
 	op := operation(r.Form.Get(paramAction))
-	h.peaks.count(op, h.wall.Now().Unix())
+	if version(op) == apiVersion { // peaks are about the token API's quotas
+		h.peaks.count(op, h.wall.Now().Unix())
+	}
+	h.serve(w, r, op, func() (answer, error) {
+		result, err := h.call(r, op)
+		if err != nil {
+			return answer{}, err
+		}
+		result["RequestId"] = requestID()
+		return answer{status: http.StatusOK, body: result}, nil
+	})
+}
+
+// serve answers one request by doing the work, unless a fault hits it.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, op state.Operation, work func() (answer, error)) {
 	latency, fault := h.draw(op)
 	if latency > 0 && !h.wait(r, latency) {
 		h.count(op, "Canceled")
@@ -104,7 +119,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.count(op, string(fault.Kind))
 		panic(http.ErrAbortHandler)
 	}
-	answer := h.answer(r, op, fault)
+	answer := respond(r, fault, work)
 	h.count(op, failure(answer, fault))
 	h.send(w, answer, fault)
 }
@@ -161,7 +176,9 @@ func (h *Handler) count(op state.Operation, code string) {
 type answer struct {
 	status int
 	body   map[string]any
-	code   string
+	// text is sent as it is, in place of a body.
+	text string
+	code string
 }
 
 // failure is the word under which a call that failed is counted; empty for a call that did not.
@@ -172,8 +189,8 @@ func failure(a answer, fault Fault) string {
 	return string(fault.Kind)
 }
 
-// answer carries a call out, unless a fault answers in its place.
-func (h *Handler) answer(r *http.Request, op state.Operation, fault Fault) answer {
+// respond does the work, unless a fault answers in its place.
+func respond(r *http.Request, fault Fault, work func() (answer, error)) answer {
 	switch fault.Kind {
 	case FaultError:
 		return refusal(r, fault.refusal())
@@ -183,12 +200,11 @@ func (h *Handler) answer(r *http.Request, op state.Operation, fault Fault) answe
 		return answer{status: http.StatusOK}
 	case FaultOutage, FaultReset, FaultDropReply: // these are about the connection
 	}
-	result, err := h.call(r, op)
+	done, err := work()
 	var refused *state.Error
 	switch {
 	case err == nil:
-		result["RequestId"] = requestID()
-		return answer{status: http.StatusOK, body: result}
+		return done
 	case errors.As(err, &refused):
 		return refusal(r, refused)
 	default:
@@ -208,6 +224,10 @@ func (h *Handler) call(r *http.Request, op state.Operation) (map[string]any, err
 	switch op {
 	case state.Apply:
 		return h.apply(caller, r)
+	case state.AssumeRole, state.AssumeRoleWithOIDC:
+		return h.assumeRole(caller, op, r.Form)
+	case state.GetCallerIdentity:
+		return h.callerIdentity(caller), nil
 	case state.Query:
 		valid, err := h.issuer.Query(caller, text)
 		return map[string]any{"TokenStatus": valid}, err
@@ -242,11 +262,8 @@ func (h *Handler) send(w http.ResponseWriter, a answer, fault Fault) {
 		_, _ = w.Write([]byte("<html><body>Welcome to the hotel's network. Please sign in."))
 		return
 	}
-	body, err := json.Marshal(a.body)
-	if err != nil {
-		panic(http.ErrAbortHandler) // cannot happen: bodies hold strings, numbers and booleans
-	}
-	w.Header().Set("Content-Type", "application/json;charset=utf-8")
+	kind, body := a.encode()
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(a.status)
 	if fault.Kind != FaultReset {
@@ -256,4 +273,16 @@ func (h *Handler) send(w http.ResponseWriter, a answer, fault Fault) {
 	_, _ = w.Write(body[:len(body)/2])
 	_ = http.NewResponseController(w).Flush() //nolint:errcheck // The answer breaks off here in any case.
 	panic(http.ErrAbortHandler)
+}
+
+// encode returns the content type and the bytes.
+func (a answer) encode() (kind string, body []byte) {
+	if a.text != "" {
+		return "text/plain", []byte(a.text)
+	}
+	body, err := json.Marshal(a.body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // cannot happen: bodies hold strings, numbers and booleans
+	}
+	return "application/json;charset=utf-8", body
 }

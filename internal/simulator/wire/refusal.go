@@ -84,6 +84,10 @@ func wrongSecurityToken() *state.Error {
 	return badRequest("InvalidSecurityToken.MismatchWithAccessKey", "Specified SecurityToken mismatch with the AccessKey.")
 }
 
+func expiredSecurityToken() *state.Error {
+	return badRequest("InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
+}
+
 // signatureDoesNotMatch echoes the string to sign as the gateway does, although it holds the call's parameters: clients
 // must be tested against a message that is not fit for a log.
 func signatureDoesNotMatch(text string) *state.Error {
