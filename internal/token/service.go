@@ -26,7 +26,10 @@ type Service interface {
 // never work, with an *Error of KindInstance.
 type Dialer func(Connection) (Service, error)
 
-// Connection says where an instance is and which key speaks for it.
+// AccountTeller tells which account a connection's key belongs to. It fails with an *Error, as a Service does.
+type AccountTeller func(ctx context.Context, connection Connection) (accountID string, err error)
+
+// Connection says where an instance is and who speaks for it.
 type Connection struct {
 	// InstanceID names the instance that tokens are bound to.
 	InstanceID string
@@ -38,12 +41,14 @@ type Connection struct {
 	Endpoint string
 	// CABundle holds PEM certificates to trust instead of the system's; nil means the system's.
 	CABundle []byte
-	// AccessKeyID names the key. It is not secret: clients carry it in their username.
+	// AccessKeyID names the key, for an identity that has one. It is not secret: clients carry it in their username.
 	AccessKeyID string
 	// AccessKeySecret signs the calls.
 	AccessKeySecret Value
 	// SecurityToken accompanies a temporary key; zero for a lasting one.
 	SecurityToken Value
+	// Identity says how to come by the key; the zero value is the key above itself.
+	Identity Identity
 	// OnDate learns of the moment that the service put on each answer, whatever the answer was, and of our own clock
 	// right before the request went out and after the answer began. Calls that share a service may call it at the same
 	// time. Nil: nobody does.

@@ -85,6 +85,9 @@ func (o *Options) validate() error {
 	if err != nil {
 		return err
 	}
+	if err := validateRoles(o.Accounts); err != nil {
+		return err
+	}
 	instances := map[string]bool{}
 	for _, instance := range o.Instances {
 		if instance.ID == "" || instances[instance.ID] {
@@ -100,7 +103,7 @@ func (o *Options) validate() error {
 
 // validateAccounts returns the ids of the accounts. A key id names one key of one account.
 func validateAccounts(accounts []Account) (map[string]bool, error) {
-	ids, keys, roles := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	ids, keys := map[string]bool{}, map[string]bool{}
 	for _, account := range accounts {
 		if account.ID == "" || ids[account.ID] {
 			return nil, fmt.Errorf("account id %q is empty or given twice", account.ID)
@@ -112,12 +115,19 @@ func validateAccounts(accounts []Account) (map[string]bool, error) {
 			}
 			keys[key.ID] = true
 		}
+	}
+	return ids, nil
+}
+
+func validateRoles(accounts []Account) error {
+	roles := map[string]bool{}
+	for _, account := range accounts {
 		for _, role := range account.Roles {
 			if role.Name() == "" || roles[role.ARN] {
-				return nil, fmt.Errorf("role %q is given twice or not of the form acs:ram::ACCOUNT:role/NAME", role.ARN)
+				return fmt.Errorf("role %q is given twice or not of the form acs:ram::ACCOUNT:role/NAME", role.ARN)
 			}
 			roles[role.ARN] = true
 		}
 	}
-	return ids, nil
+	return nil
 }

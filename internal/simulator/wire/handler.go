@@ -267,10 +267,10 @@ func (h *Handler) send(w http.ResponseWriter, a answer, fault Fault) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(a.status)
 	if fault.Kind != FaultReset {
-		_, _ = w.Write(body)
+		_, _ = w.Write(body) //nolint:gosec // JSON or plain text by its header, and no browser comes here.
 		return
 	}
-	_, _ = w.Write(body[:len(body)/2])
+	_, _ = w.Write(body[:len(body)/2]) //nolint:gosec // The same.
 	_ = http.NewResponseController(w).Flush() //nolint:errcheck // The answer breaks off here in any case.
 	panic(http.ErrAbortHandler)
 }
