@@ -9,6 +9,7 @@ package aliyun
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -22,6 +23,8 @@ const (
 	opApply  = "Apply"
 	opQuery  = "Query"
 	opRevoke = "Revoke"
+
+	opIdentify = "Identify"
 )
 
 // outcomeOK is the outcome of a call that did not fail; the others are the names of the kinds of token.Error.
@@ -45,6 +48,9 @@ type Options struct {
 	CallTimeout time.Duration
 	// Calls learns of every call; nil means nobody does.
 	Calls CallObserver
+	// Providers is what NewProviderTransport returned and http.DefaultTransport is set to. Nil: no identity is served but a
+	// connection's own key.
+	Providers *http.Transport
 	// Now is the clock that calls and the service's own clock are measured with; nil means the real one.
 	Now func() time.Time
 }
@@ -53,32 +59,70 @@ type Options struct {
 //
 // The standard library's transport writes bytes that a peer sends out of turn to the standard logger, and an endpoint
 // could send a token: the command that uses the dialer should discard that logger's output (log.SetOutput).
-func NewDialer(options Options) token.Dialer {
+func NewDialer(options Options) token.Dialer { return NewVendor(options).Dial }
+
+// Vendor is the way to the vendor's services. What it opens shares connections, and keys where the identity is the same.
+type Vendor struct {
+	options Options
+	pools   *transportPools
+
+	mu      sync.Mutex
+	sources map[speaker]*source
+}
+
+// NewVendor returns a way to the vendor's services. It makes no call itself; what is said of NewDialer is true here too.
+func NewVendor(options Options) *Vendor {
 	if options.CallTimeout == 0 {
 		options.CallTimeout = defaultCallTimeout
 	}
 	if options.Now == nil {
 		options.Now = clock.RealClock{}.Now
 	}
-	pools := newTransportPools()
-	return func(connection token.Connection) (token.Service, error) {
-		return dial(connection, options, pools)
-	}
+	return &Vendor{options: options, pools: newTransportPools(), sources: map[speaker]*source{}}
 }
 
-func dial(connection token.Connection, options Options, pools *transportPools) (token.Service, error) {
+// Dial implements token.Dialer.
+func (v *Vendor) Dial(connection token.Connection) (token.Service, error) {
+	s, fault := v.open(connection)
+	if fault != nil {
+		return nil, fault
+	}
+	if s.host, fault = endpointHost(connection); fault != nil {
+		return nil, fault
+	}
+	if s.transport, fault = v.pools.forBundle(connection.CABundle); fault != nil {
+		return nil, fault
+	}
+	return s, nil
+}
+
+// open returns a service that does not know its endpoint yet.
+func (v *Vendor) open(connection token.Connection) (*service, *token.Error) {
 	if fault := connectionFault(connection); fault != nil {
 		return nil, fault
 	}
-	host, fault := endpointHost(connection)
-	if fault != nil {
+	spoken := speakerOf(connection)
+	if fault := spoken.problem(v.options.Providers); fault != nil {
 		return nil, fault
 	}
-	transport, fault := pools.forBundle(connection.CABundle)
-	if fault != nil {
-		return nil, fault
+	return &service{connection: connection, source: v.source(spoken), options: v.options}, nil
+}
+
+// source returns where a speaker's keys come from; nil if they are its own.
+func (v *Vendor) source(spoken speaker) *source {
+	if spoken.isStatic() {
+		return nil
 	}
-	return &service{connection: connection, host: host, transport: transport, options: options}, nil
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if held, known := v.sources[spoken]; known {
+		return held
+	}
+	if len(v.sources) >= maxPools {
+		clear(v.sources) // services hold on to their own
+	}
+	v.sources[spoken] = newSource(spoken.fetch, v.options.Now)
+	return v.sources[spoken]
 }
 
 // connectionFault tells a description that can never work. It returns *token.Error, not error: see dial.
@@ -86,7 +130,7 @@ func connectionFault(c token.Connection) *token.Error {
 	switch {
 	case c.InstanceID == "":
 		return dialFault(codeIncomplete, "the id of the MQTT instance is missing")
-	case c.AccessKeyID == "" || c.AccessKeySecret.IsZero():
+	case c.Identity.Type == token.IdentityAccessKey && (c.AccessKeyID == "" || c.AccessKeySecret.IsZero()):
 		return dialFault(codeIncomplete, "the AccessKey is missing; the credential needs an AccessKey id and its secret")
 	}
 	return nil
@@ -96,6 +140,7 @@ func connectionFault(c token.Connection) *token.Error {
 // the SDK's is made anew for each call.
 type service struct {
 	connection token.Connection
+	source     *source // of the keys; nil if they are the connection's
 	host       string
 	transport  http.RoundTripper
 	options    Options

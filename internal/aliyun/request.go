@@ -29,20 +29,30 @@ const (
 // and made on first use without a lock.
 func endpointHost(c token.Connection) (string, *token.Error) {
 	if c.Endpoint != "" {
-		address, err := url.Parse(scheme + "://" + c.Endpoint)
-		if err != nil || address.Host != c.Endpoint || address.Hostname() == "" {
+		if !isHost(c.Endpoint) {
 			return "", dialFault(codeInvalidEndpoint, "the endpoint must be a host name, with a port or without, and nothing else")
 		}
 		return c.Endpoint, nil
 	}
-	// Anything but these characters could turn the name into another host's.
-	if !regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`).MatchString(c.Region) {
+	if !isRegion(c.Region) {
 		return "", dialFault(codeInvalidRegion, "the region must be a region id such as cn-hangzhou")
 	}
 	if c.VPC {
 		return "onsmqtt-vpc." + c.Region + ".aliyuncs.com", nil
 	}
 	return "onsmqtt." + c.Region + ".aliyuncs.com", nil
+}
+
+// isHost reports whether the text is a host, with a port or without, and nothing else.
+func isHost(text string) bool {
+	address, err := url.Parse(scheme + "://" + text)
+	return err == nil && address.Host == text && address.Hostname() != ""
+}
+
+// isRegion reports whether the text has the form of a region id. Anything but these characters could turn the name of a
+// host into another host's.
+func isRegion(text string) bool {
+	return regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`).MatchString(text)
 }
 
 func applyRequest(instanceID string, scope token.Scope, expires time.Time) (*onsmqtt.ApplyTokenRequest, error) {
@@ -112,10 +122,10 @@ func revokeRequest(instanceID string, value token.Value) *onsmqtt.RevokeTokenReq
 
 // sign has the SDK add the common parameters and the signature, and returns the request to send. Errors of the SDK are
 // dropped for a constant: their text can hold the signed URL.
-func (s *service) sign(ctx context.Context, c *call) (*http.Request, error) {
+func (s *service) sign(ctx context.Context, c *call, used keys) (*http.Request, error) {
 	c.request.SetDomain(s.host)
 	c.request.SetScheme(scheme)
-	client, err := sdk.NewClientWithOptions(s.connection.Region, sdk.NewConfig(), s.credential())
+	client, err := sdk.NewClientWithOptions(s.connection.Region, sdk.NewConfig(), used.credential())
 	if err != nil {
 		return nil, c.fault(token.KindInstance, codeCannotSign, nil)
 	}
@@ -135,12 +145,11 @@ func (s *service) sign(ctx context.Context, c *call) (*http.Request, error) {
 	return request, nil
 }
 
-func (s *service) credential() auth.Credential {
-	id, secret := s.connection.AccessKeyID, s.connection.AccessKeySecret.Reveal()
-	if s.connection.SecurityToken.IsZero() {
-		return &credentials.AccessKeyCredential{AccessKeyId: id, AccessKeySecret: secret}
+func (k keys) credential() auth.Credential {
+	if k.securityToken.IsZero() {
+		return &credentials.AccessKeyCredential{AccessKeyId: k.id, AccessKeySecret: k.secret.Reveal()}
 	}
-	return &credentials.StsTokenCredential{AccessKeyId: id, AccessKeySecret: secret, AccessKeyStsToken: s.connection.SecurityToken.Reveal()}
+	return &credentials.StsTokenCredential{AccessKeyId: k.id, AccessKeySecret: k.secret.Reveal(), AccessKeyStsToken: k.securityToken.Reveal()}
 }
 
 func (s *service) userAgent() string {

@@ -98,8 +98,12 @@ func (s *service) send(ctx context.Context, c *call) (answer, error) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, s.options.CallTimeout)
 	defer cancel()
+	used, err := s.keys(ctx, bounded, c)
+	if err != nil {
+		return answer{}, err
+	}
 	traced, sent := s.traceSending(bounded)
-	request, err := s.sign(traced, c)
+	request, err := s.sign(traced, c, used)
 	if err != nil {
 		return answer{}, err
 	}
@@ -115,7 +119,9 @@ func (s *service) send(ctx context.Context, c *call) (answer, error) {
 	if err != nil || bounded.Err() != nil {
 		return answer{}, c.transportFault(ctx, bounded, err, true)
 	}
-	return readAnswer(c, response, body)
+	read, err := readAnswer(c, response, body)
+	s.learn(used, err)
+	return read, err
 }
 
 // traceSending notes when the call got its connection, which is right before it is sent. Nil tells a call that never had

@@ -48,7 +48,7 @@ const CodeLeaseLost = "LeaseLost"
 type Error struct {
 	// Kind says what helps.
 	Kind Kind
-	// Op names the operation that failed: Apply, Query, Revoke or Dial.
+	// Op names the operation that failed: Apply, Query, Revoke, Identify or Dial.
 	Op string
 	// Code is the service's own word for the fault, or ours where no answer came; stable, fit for a status message.
 	Code string

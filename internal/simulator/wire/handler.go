@@ -270,7 +270,7 @@ func (h *Handler) send(w http.ResponseWriter, a answer, fault Fault) {
 		_, _ = w.Write(body) //nolint:gosec // JSON or plain text by its header, and no browser comes here.
 		return
 	}
-	_, _ = w.Write(body[:len(body)/2]) //nolint:gosec // The same.
+	_, _ = w.Write(body[:len(body)/2])        //nolint:gosec // The same.
 	_ = http.NewResponseController(w).Flush() //nolint:errcheck // The answer breaks off here in any case.
 	panic(http.ErrAbortHandler)
 }
