@@ -153,19 +153,19 @@ func TestEveryIdentityGetsTokens(t *testing.T) {
 		identity func(*cloud) token.Identity
 		key      string
 	}{
-		"a role of the service account":              {identity: (*cloud).rrsa},
-		"a role of the service account and another":  {identity: func(c *cloud) token.Identity { i := c.rrsa(); i.Assume = guarded; return i }},
-		"a role of the service account by webhook":   {prepare: func(t *testing.T, c *cloud) { c.webhook(t) }, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityRRSA} }},
-		"a key and a role":                           {identity: func(*cloud) token.Identity { return token.Identity{Assume: guarded} }},
-		"a key alone":                                {identity: func(*cloud) token.Identity { return token.Identity{} }, key: "LTAI5tExample"},
-		"the machine's role":                         {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole} }},
-		"the machine's role by name":                 {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole, RoleName: "mqtt"} }},
-		"the machine's role where it wants a token":  {machine: wire.Machine{RoleARN: roleARN, TokenOnly: true}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole} }},
-		"the machine's role and another":             {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole, Assume: guarded} }},
-		"whatever there is: the machine's role":      {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient} }},
-		"whatever there is: the service account's":   {machine: wire.Machine{RoleARN: guardedRoleARN}, prepare: func(t *testing.T, c *cloud) { c.webhook(t) }, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient} }},
-		"whatever there is: a key of the enviroment": {prepare: withKey, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient} }, key: "LTAI5tExample"},
-		"a key of the environment and a role":        {prepare: withKey, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient, Assume: guarded} }},
+		"a role of the service account":               {identity: (*cloud).rrsa},
+		"a role of the service account and another":   {identity: func(c *cloud) token.Identity { i := c.rrsa(); i.Assume = guarded; return i }},
+		"a role of the service account by webhook":    {prepare: func(t *testing.T, c *cloud) { c.webhook(t) }, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityRRSA} }},
+		"a key and a role":                            {identity: func(*cloud) token.Identity { return token.Identity{Assume: guarded} }},
+		"a key alone":                                 {identity: func(*cloud) token.Identity { return token.Identity{} }, key: "LTAI5tExample"},
+		"the machine's role":                          {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole} }},
+		"the machine's role by name":                  {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole, RoleName: "mqtt"} }},
+		"the machine's role where it wants a token":   {machine: wire.Machine{RoleARN: roleARN, TokenOnly: true}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole} }},
+		"the machine's role and another":              {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityECSRAMRole, Assume: guarded} }},
+		"whatever there is: the machine's role":       {machine: wire.Machine{RoleARN: roleARN}, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient} }},
+		"whatever there is: the service account's":    {machine: wire.Machine{RoleARN: guardedRoleARN}, prepare: func(t *testing.T, c *cloud) { c.webhook(t) }, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient} }},
+		"whatever there is: a key of the environment": {prepare: withKey, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient} }, key: "LTAI5tExample"},
+		"a key of the environment and a role":         {prepare: withKey, identity: func(*cloud) token.Identity { return token.Identity{Type: token.IdentityAmbient, Assume: guarded} }},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			c := startCloud(t, row.machine)
@@ -246,7 +246,7 @@ func TestWhatIsInTheWayOfAKeyHasItsOwnWord(t *testing.T) {
 		"a service account's token that is none": {
 			prepare: func(t *testing.T, c *cloud) { c.present(t, "no.token") }, kind: token.KindInstance, code: "AuthenticationFail.OIDCToken.Invalid",
 		},
-		"no token file":       {prepare: func(t *testing.T, c *cloud) { _ = os.Remove(c.tokenFile) }, kind: token.KindInstance, code: "TokenFileUnreadable"},
+		"no token file":       {prepare: func(_ *testing.T, c *cloud) { _ = os.Remove(c.tokenFile) }, kind: token.KindInstance, code: "TokenFileUnreadable"},
 		"an empty token file": {prepare: func(t *testing.T, c *cloud) { c.present(t, "") }, kind: token.KindInstance, code: "TokenFileUnreadable"},
 		"nobody listens": {
 			prepare: func(t *testing.T, _ *cloud) { t.Setenv("ALIBABA_CLOUD_STS_ENDPOINT", "127.0.0.1:1") }, kind: token.KindInstance, code: "STSUnreachable",

@@ -19,7 +19,7 @@ import (
 // forbidden lists what no text of ours may hold.
 func forbidden() []string {
 	texts := []string{"Signature=", "Signature%3D"}
-	for _, canary := range []string{canaryToken, canarySecret, canarySTS} {
+	for _, canary := range []string{canaryToken, canarySecret, canarySTS, canaryExternal, canaryOIDC} {
 		texts = append(texts, canary, url.QueryEscape(canary), url.PathEscape(canary), url.QueryEscape(url.QueryEscape(canary)),
 			base64.RawStdEncoding.EncodeToString([]byte(canary)), base64.RawURLEncoding.EncodeToString([]byte(canary)))
 	}
