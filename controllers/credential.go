@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,19 +23,70 @@ const (
 	credentialSecurity = "securityToken"
 )
 
-// credential is what a credential Secret holds.
+// credential is who speaks for an instance; an AccessKey comes from its Secret.
 type credential struct {
+	identity      token.Identity
 	accessKeyID   string
 	secret        token.Value
 	securityToken token.Value
 }
 
-// readCredential reads the instance's credential Secret, live: no cache of this process holds one. From here on it is
-// watched, so that a change takes effect at once.
-func (r *InstanceReconciler) readCredential(ctx context.Context, instance *v1alpha1.MqttInstance) (credential, *problem, error) {
-	if instance.Spec.Credentials.Type != v1alpha1.CredentialTypeAccessKey {
-		return credential{}, credentialProblem(fmt.Sprintf("This manager does not know credentials of type %q; use AccessKey, or upgrade.", instance.Spec.Credentials.Type)), nil
+// credentialOf is who speaks for the instance. The AccessKey is read live: no cache of this process holds one. From here on
+// its Secret is watched, so that a change takes effect at once.
+func (r *InstanceReconciler) credentialOf(ctx context.Context, instance *v1alpha1.MqttInstance) (credential, *problem, error) {
+	if p := r.identityProblem(instance); p != nil {
+		return credential{}, p, nil
 	}
+	identity := identityOf(instance.Spec.Credentials)
+	if instance.Spec.Credentials.Type != v1alpha1.CredentialTypeAccessKey {
+		return credential{identity: identity}, nil, nil
+	}
+	c, p, err := r.readAccessKey(ctx, instance)
+	c.identity = identity
+	return c, p, err
+}
+
+// identityProblem keeps the manager's own identity from whoever may write an MqttInstance somewhere.
+func (r *InstanceReconciler) identityProblem(instance *v1alpha1.MqttInstance) *problem {
+	kind := instance.Spec.Credentials.Type
+	if kind == v1alpha1.CredentialTypeAccessKey || slices.Contains(r.IdentityNamespaces, instance.Namespace) {
+		return nil
+	}
+	return &problem{
+		reason: v1alpha1.ReasonIdentityNotAllowed, stalled: true,
+		message: fmt.Sprintf("Credentials of type %s are the manager's own, which it does not lend to this namespace. Use AccessKey, or start the manager with --manager-identity-namespaces=%s.", kind, instance.Namespace),
+	}
+}
+
+func identityOf(spec v1alpha1.Credentials) token.Identity {
+	identity := token.Identity{
+		RoleARN: spec.RRSA.RoleARN, OIDCProviderARN: spec.RRSA.OIDCProviderARN, RoleName: spec.ECSRAMRole.RoleName,
+		Assume: token.AssumedRole{RoleARN: spec.AssumeRole.RoleARN, ExternalID: token.NewValue(spec.AssumeRole.ExternalID)},
+	}
+	switch spec.Type {
+	case v1alpha1.CredentialTypeRRSA:
+		identity.Type = token.IdentityRRSA
+	case v1alpha1.CredentialTypeECSRAMRole:
+		identity.Type = token.IdentityECSRAMRole
+	case v1alpha1.CredentialTypeAmbient:
+		identity.Type = token.IdentityAmbient
+	case v1alpha1.CredentialTypeAccessKey:
+	}
+	return identity
+}
+
+// accountOf names the account whose quota the calls of a connection count against, as far as that can be told without
+// asking: a role's ARN names its account; a key stands for its own. The manager's other identities are one each.
+func accountOf(d token.Connection) string {
+	arn := cmp.Or(d.Identity.Assume.RoleARN, d.Identity.RoleARN)
+	if parts := strings.Split(arn, ":"); len(parts) > 3 && parts[3] != "" { // acs:ram::1001:role/mqtt
+		return parts[3]
+	}
+	return cmp.Or(d.AccessKeyID, string(d.Identity.Type))
+}
+
+// readAccessKey reads the instance's credential Secret.
+func (r *InstanceReconciler) readAccessKey(ctx context.Context, instance *v1alpha1.MqttInstance) (credential, *problem, error) {
 	key := types.NamespacedName{Namespace: instance.Namespace, Name: instance.Spec.Credentials.AccessKey.SecretRef.Name}
 	r.Credentials.Ensure(ctx, client.ObjectKeyFromObject(instance), key)
 	secret := &corev1.Secret{}

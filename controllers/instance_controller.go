@@ -40,9 +40,11 @@ type InstanceReconciler struct {
 	Credentials *CredentialWatch
 	// AllowedEndpoints are the endpoints, beside the service's own, that an instance may name; each a host, with its port.
 	AllowedEndpoints []string
-	Guard            *MassGuard
-	Ledger           *Ledger
-	Skew             SkewGauge
+	// IdentityNamespaces are the namespaces whose instances may use the manager's own identity.
+	IdentityNamespaces []string
+	Guard              *MassGuard
+	Ledger             *Ledger
+	Skew               SkewGauge
 	// RevocationDeadline is how long a deleted instance waits for revocations over it.
 	RevocationDeadline time.Duration
 
@@ -96,7 +98,7 @@ func (r *InstanceReconciler) describe(ctx context.Context, instance *v1alpha1.Mq
 	if p := r.endpointProblem(instance.Spec); p != nil {
 		return token.Connection{}, p, nil
 	}
-	credential, p, err := r.readCredential(ctx, instance)
+	credential, p, err := r.credentialOf(ctx, instance)
 	if err != nil || p != nil {
 		return token.Connection{}, p, err
 	}
@@ -105,6 +107,7 @@ func (r *InstanceReconciler) describe(ctx context.Context, instance *v1alpha1.Mq
 		OnDate:     r.Connections.clock(client.ObjectKeyFromObject(instance)).Observe,
 		InstanceID: spec.InstanceID, Region: spec.RegionID, VPC: spec.Network == v1alpha1.NetworkVPC, Endpoint: spec.Endpoint,
 		AccessKeyID: credential.accessKeyID, AccessKeySecret: credential.secret, SecurityToken: credential.securityToken,
+		Identity: credential.identity,
 	}
 	if spec.CABundle != "" {
 		d.CABundle = []byte(spec.CABundle)
@@ -223,8 +226,8 @@ func (r *InstanceReconciler) faultProblem(fault *token.Error, instance types.Nam
 func (r *InstanceReconciler) newLink(service token.Service, d token.Connection, instance *v1alpha1.MqttInstance, version string, now time.Time) *link {
 	spec := instance.Spec
 	l := &link{
-		service: service, account: d.AccessKeyID, instanceID: spec.InstanceID, keyID: spec.ClientAccessKeyID, version: version,
-		budget: r.Connections.accounts.Join(d.AccessKeyID+"/"+d.AccessKeySecret.Fingerprint("account"), client.ObjectKeyFromObject(instance).String(), map[budget.Operation]int32{
+		service: service, account: accountOf(d), instanceID: spec.InstanceID, keyID: spec.ClientAccessKeyID, version: version,
+		budget: r.Connections.accounts.Join(accountOf(d)+"/"+d.AccessKeySecret.Fingerprint("account"), client.ObjectKeyFromObject(instance).String(), map[budget.Operation]int32{
 			budget.Apply: spec.Quota.ApplyPerSecond, budget.Query: spec.Quota.QueryPerSecond, budget.Revoke: spec.Quota.RevokePerSecond,
 		}, now),
 	}
@@ -237,6 +240,8 @@ func (r *InstanceReconciler) newLink(service token.Service, d token.Connection, 
 // versionOf identifies everything that a link is made from. The secrets in it are only ever hashed.
 func versionOf(d token.Connection, spec v1alpha1.MqttInstanceSpec) string {
 	text := fmt.Sprintf("%q %q %t %q %q %q %q %v", d.InstanceID, d.Region, d.VPC, d.Endpoint, d.CABundle, d.AccessKeyID, spec.ClientAccessKeyID, spec.Quota)
+	text += fmt.Sprintf(" %q %q %q %q %q", d.Identity.Type, d.Identity.RoleARN, d.Identity.OIDCProviderARN, d.Identity.RoleName, d.Identity.Assume.RoleARN)
+	text += d.Identity.Assume.ExternalID.Reveal() + "\n"
 	return token.NewValue(text + d.AccessKeySecret.Reveal() + "\n" + d.SecurityToken.Reveal()).Fingerprint("connection")
 }
 

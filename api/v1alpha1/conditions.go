@@ -102,6 +102,8 @@ const (
 	ReasonCredentialInvalid = "CredentialInvalid"
 	// ReasonCredentialRefused says that the service refused the credential or the account may not use the instance.
 	ReasonCredentialRefused = "CredentialRefused"
+	// ReasonIdentityNotAllowed says that the manager does not lend its own identity to instances of this namespace.
+	ReasonIdentityNotAllowed = "IdentityNotAllowed"
 	// ReasonEndpointNotAllowed says that the manager's flags do not allow the endpoint.
 	ReasonEndpointNotAllowed = "EndpointNotAllowed"
 	// ReasonUnreachable says that the endpoint could not be reached.

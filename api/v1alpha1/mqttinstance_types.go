@@ -33,11 +33,20 @@ const (
 
 // CredentialType discriminates Credentials.
 //
-// +kubebuilder:validation:Enum=AccessKey
+// +kubebuilder:validation:Enum=AccessKey;RRSA;ECSRAMRole;Ambient
 type CredentialType string
 
-// CredentialTypeAccessKey reads an AccessKey from a Secret.
-const CredentialTypeAccessKey CredentialType = "AccessKey"
+// The types of credential. All but the first are the manager's own identity.
+const (
+	// CredentialTypeAccessKey reads an AccessKey from a Secret.
+	CredentialTypeAccessKey CredentialType = "AccessKey"
+	// CredentialTypeRRSA assumes a role with the token of the manager's service account (RAM Roles for Service Accounts).
+	CredentialTypeRRSA CredentialType = "RRSA"
+	// CredentialTypeECSRAMRole uses the role of the machine that the manager runs on.
+	CredentialTypeECSRAMRole CredentialType = "ECSRAMRole"
+	// CredentialTypeAmbient uses what the manager's environment offers: an AccessKey, else RRSA, else the machine's role.
+	CredentialTypeAmbient CredentialType = "Ambient"
+)
 
 // NamespacesFrom says which namespaces a rule applies to.
 //
@@ -72,12 +81,64 @@ type AccessKeyCredential struct {
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
 
+// RRSACredential names a role that the manager's service account may assume.
+//
+// +kubebuilder:validation:MinProperties=1
+type RRSACredential struct {
+	// roleARN of the role, such as acs:ram::1001:role/mqtt; the one that the manager's service account is annotated with when
+	// left out.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^acs:ram::[0-9A-Za-z]+:role/[A-Za-z0-9._-]+$')",message="must be the ARN of a role, such as acs:ram::1001:role/mqtt"
+	RoleARN string `json:"roleARN,omitempty"`
+
+	// oidcProviderARN of the cluster's identity provider, such as acs:ram::1001:oidc-provider/ack-rrsa-c1; the one in the
+	// manager's environment when left out.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^acs:ram::[0-9A-Za-z]+:oidc-provider/[A-Za-z0-9._-]+$')",message="must be the ARN of an OIDC provider, such as acs:ram::1001:oidc-provider/ack-rrsa-c1"
+	OIDCProviderARN string `json:"oidcProviderARN,omitempty"`
+}
+
+// ECSRAMRoleCredential names the role of the manager's machine.
+//
+// +kubebuilder:validation:MinProperties=1
+type ECSRAMRoleCredential struct {
+	// roleName of the role; the one that the machine has when left out.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9.@_-]+$')",message="may hold letters, digits and '.', '@', '_', '-' only"
+	RoleName string `json:"roleName,omitempty"`
+}
+
+// AssumedRole is a role to assume with the credential.
+type AssumedRole struct {
+	// roleARN of the role, such as acs:ram::1001:role/mqtt.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^acs:ram::[0-9A-Za-z]+:role/[A-Za-z0-9._-]+$')",message="must be the ARN of a role, such as acs:ram::1001:role/mqtt"
+	RoleARN string `json:"roleARN,omitempty"`
+
+	// externalID that the role's trust policy asks for.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	ExternalID string `json:"externalID,omitempty"`
+}
+
 // Credentials says with which identity the operator calls the service.
 //
 // +kubebuilder:validation:XValidation:rule="self.type == 'AccessKey' ? has(self.accessKey) : !has(self.accessKey)",message="accessKey must be set exactly when type is AccessKey"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RRSA' || !has(self.rrsa)",message="rrsa must not be set unless type is RRSA"
+// +kubebuilder:validation:XValidation:rule="self.type == 'ECSRAMRole' || !has(self.ecsRAMRole)",message="ecsRAMRole must not be set unless type is ECSRAMRole"
 // +union
 type Credentials struct {
-	// type of the credential: AccessKey.
+	// type of the credential: AccessKey, RRSA, ECSRAMRole or Ambient. The last three are the manager's own identity, which
+	// instances may use only in the namespaces that the manager allows it in.
 	// +unionDiscriminator
 	// +required
 	Type CredentialType `json:"type,omitempty"`
@@ -85,6 +146,18 @@ type Credentials struct {
 	// accessKey is set when type is AccessKey.
 	// +optional
 	AccessKey AccessKeyCredential `json:"accessKey,omitzero"`
+
+	// rrsa may be set when type is RRSA.
+	// +optional
+	RRSA RRSACredential `json:"rrsa,omitzero"`
+
+	// ecsRAMRole may be set when type is ECSRAMRole.
+	// +optional
+	ECSRAMRole ECSRAMRoleCredential `json:"ecsRAMRole,omitzero"`
+
+	// assumeRole is a role to assume with the credential above, such as one of another account.
+	// +optional
+	AssumeRole AssumedRole `json:"assumeRole,omitzero"`
 }
 
 // BrokerPorts overrides the broker's ports.
@@ -254,6 +327,7 @@ type Quota struct {
 // MqttInstanceSpec is what a platform team declares about one MQTT instance.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || has(self.endpoint)",message="caBundle needs an endpoint: the service's own endpoints have public certificates"
+// +kubebuilder:validation:XValidation:rule="has(self.clientAccessKeyID) || self.credentials.type == 'AccessKey' && !has(self.credentials.assumeRole)",message="clientAccessKeyID must be set: the id of a temporary key ends with it and cannot stand in the clients' username"
 type MqttInstanceSpec struct {
 	// instanceID is the id of the MQTT instance, such as post-cn-0pp12gl0001. Immutable.
 	// +required

@@ -21,6 +21,8 @@ type options struct {
 	watchNamespaces  []string
 	workers          int
 	allowedEndpoints []string
+	// identityNamespaces are those whose instances may use the manager's own identity; nil: the manager's own.
+	identityNamespaces []string
 	// revocationDeadline is how long a deletion waits for the service.
 	revocationDeadline time.Duration
 	// verifyInterval is how often each token is checked; zero: never.
@@ -58,9 +60,18 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "the namespaces to serve, of grants and of instances; a RoleBinding in each lets the manager in. Without it, all namespaces")
 	flags.IntVar(&o.workers, "workers", o.workers, "how many grants are worked on at the same time, 1 to 64")
 	flags.StringSliceVar(&o.allowedEndpoints, "allowed-endpoints", nil, "host:port of OpenAPI endpoints, beside the service's own, that an MqttInstance may name (and give a caBundle for)")
+	flags.StringSliceVar(&o.identityNamespaces, "manager-identity-namespaces", nil, "the namespaces whose MqttInstances may use the manager's own identity (RRSA, ECSRAMRole, Ambient). Without it, the manager's own namespace; empty, none")
 	flags.DurationVar(&o.revocationDeadline, "revocation-deadline", o.revocationDeadline, "how long the deletion of a grant waits for the service to revoke its tokens before the ledger takes over what is left, 10s to 1h")
 	flags.DurationVar(&o.verifyInterval, "verify-interval", o.verifyInterval, "how often the service is asked whether each token is still valid, at least 10m; 0 never asks")
 	flags.BoolVar(&o.verbose, "verbose", o.verbose, "log each pass, in a form for people")
+}
+
+// lendsIdentityTo lists the namespaces whose instances may use the manager's own identity.
+func (o *options) lendsIdentityTo() []string {
+	if o.identityNamespaces == nil {
+		return []string{o.namespace}
+	}
+	return o.identityNamespaces
 }
 
 // validate returns everything that is wrong with the options at once.

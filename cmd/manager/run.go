@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -132,14 +133,15 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *f
 	if err := grants.SetupWithManager(ctx, mgr, o.workers); err != nil {
 		return fmt.Errorf("adding the grant controller: %w", err)
 	}
-	dial := aliyun.NewDialer(aliyun.Options{
-		UserAgent: "mqtt-token-operator", Calls: measured, Now: wall.Now,
-	})
+	providers := aliyun.NewProviderTransport()
+	http.DefaultTransport = providers // the vendor's credential providers take no other
+	vendor := aliyun.NewVendor(aliyun.Options{UserAgent: "mqtt-token-operator", Calls: measured, Providers: providers, Now: wall.Now})
 	instances := &controllers.InstanceReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"),
-		Dial:   fenced(dial, leading, wall.Now), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
-		Guard: guard, Ledger: pages, Skew: measured, RevocationDeadline: o.revocationDeadline,
+		Dial:   fenced(vendor.Dial, leading, wall.Now), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
+		IdentityNamespaces: o.lendsIdentityTo(),
+		Guard:              guard, Ledger: pages, Skew: measured, RevocationDeadline: o.revocationDeadline,
 	}
 	if err := instances.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the instance controller: %w", err)

@@ -54,6 +54,15 @@ func aboutInstances() map[string]func(attack) {
 			})
 			i.Spec.Credentials.AccessKey.SecretRef.Name = "guess"
 		}),
+		"the manager's own identity": refused("identity", v1alpha1.ReasonIdentityNotAllowed, func(_ attack, i *v1alpha1.MqttInstance) {
+			i.Spec.Credentials, i.Spec.ClientAccessKeyID = v1alpha1.Credentials{Type: v1alpha1.CredentialTypeRRSA}, keyID
+		}),
+		"the manager's own identity, whatever it is": refused("ambient", v1alpha1.ReasonIdentityNotAllowed, func(_ attack, i *v1alpha1.MqttInstance) {
+			i.Spec.Credentials, i.Spec.ClientAccessKeyID = v1alpha1.Credentials{Type: v1alpha1.CredentialTypeAmbient}, keyID
+		}),
+		"the identity of the manager's machine": refused("machine", v1alpha1.ReasonIdentityNotAllowed, func(_ attack, i *v1alpha1.MqttInstance) {
+			i.Spec.Credentials, i.Spec.ClientAccessKeyID = v1alpha1.Credentials{Type: v1alpha1.CredentialTypeECSRAMRole}, keyID
+		}),
 		"a credential of another namespace": func(a attack) {
 			a.trust()
 			i := a.instance(home, "path", factory)

@@ -3,9 +3,11 @@ package tenancy_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,6 +37,7 @@ const (
 	victim   = "team-b"
 	attacker = "mallory"
 
+	roleARN, providerARN      = "acs:ram::plant:role/mqtt", "acs:ram::plant:oidc-provider/cluster"
 	account, keyID, keySecret = "plant", "LTAI-plant", "tenancy-secret"
 	factory, private          = "post-cn-factory", "post-cn-private"
 
@@ -74,7 +77,7 @@ func newStage(t *testing.T) *stage {
 	s.letIn()
 	s.declare()
 	s.manager, err = cluster.StartProcess(t.Context(), cluster.Command{
-		Name: "manager", Path: program(), LogFolder: folder, Environment: []string{"KUBECONFIG=" + kubeconfig},
+		Name: "manager", Path: program(), LogFolder: folder, Environment: append(s.ownIdentity(), "KUBECONFIG="+kubeconfig),
 		Arguments: []string{
 			"--namespace=" + cluster.ManagerAccount().Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=0",
 			"--allowed-endpoints=" + s.cloud.APIAddress(), "--revocation-deadline=10s",
@@ -83,6 +86,7 @@ func newStage(t *testing.T) *stage {
 	must(t, err)
 	t.Cleanup(s.manager.Stop)
 	s.served(victim, "press")
+	s.served(victim, "own")
 	return s
 }
 
@@ -90,7 +94,10 @@ func (s *stage) startCloud() {
 	s.t.Helper()
 	var err error
 	s.cloud, err = simulator.Start(context.WithoutCancel(s.t.Context()), simulator.Options{
-		Accounts: []state.Account{{ID: account, Keys: []state.Key{{ID: keyID, Secret: token.NewValue(keySecret)}}}},
+		Accounts: []state.Account{{
+			ID: account, Keys: []state.Key{{ID: keyID, Secret: token.NewValue(keySecret)}},
+			Roles: []state.Role{{ARN: roleARN, OIDCProviderARN: providerARN}},
+		}},
 		Instances: []state.Instance{
 			{ID: factory, Region: "cn-hangzhou", Account: account}, {ID: private, Region: "cn-hangzhou", Account: account},
 		},
@@ -103,6 +110,20 @@ func (s *stage) startCloud() {
 	s.decoy.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	s.decoy.StartTLS()
 	s.t.Cleanup(s.decoy.Close)
+}
+
+// ownIdentity is what the cluster's webhook would put into the manager's pod: a role for its service account.
+func (s *stage) ownIdentity() []string {
+	s.t.Helper()
+	claims := fmt.Sprintf(`{"sub":"system:serviceaccount:%s","exp":%d}`, cluster.ManagerAccount(), time.Now().Add(time.Hour).Unix())
+	presented := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+	tokenFile, caFile := filepath.Join(folder, "oidc-token"), filepath.Join(folder, "sts-ca.crt")
+	must(s.t, os.WriteFile(tokenFile, []byte(presented), 0o600))
+	must(s.t, os.WriteFile(caFile, s.cloud.CAPEM(), 0o600))
+	return []string{
+		"ALIBABA_CLOUD_ROLE_ARN=" + roleARN, "ALIBABA_CLOUD_OIDC_PROVIDER_ARN=" + providerARN, "ALIBABA_CLOUD_OIDC_TOKEN_FILE=" + tokenFile,
+		"ALIBABA_CLOUD_STS_ENDPOINT=" + s.cloud.APIAddress(), "SSL_CERT_FILE=" + caFile,
+	}
 }
 
 // countingListener counts connections, also those that get no further than the handshake.
@@ -162,6 +183,14 @@ func (s *stage) declare() {
 	})))
 	must(s.t, s.Create(s.t.Context(), s.instance(platform, "private", private)))
 	must(s.t, s.Create(s.t.Context(), s.grant(victim, "press")))
+	own := s.instance(cluster.ManagerAccount().Namespace, "own", factory, v1alpha1.AccessRule{
+		Namespaces: teams, GroupIDs: []string{"GID_line"}, Topics: []v1alpha1.TopicRule{{Filter: "factory/{namespace}/#", Actions: both}},
+	})
+	own.Spec.Credentials, own.Spec.ClientAccessKeyID = v1alpha1.Credentials{Type: v1alpha1.CredentialTypeRRSA}, keyID
+	must(s.t, s.Create(s.t.Context(), own))
+	must(s.t, s.Create(s.t.Context(), s.grant(victim, "own", func(g *v1alpha1.MqttTokenGrant) {
+		g.Spec.InstanceRef = v1alpha1.InstanceReference{Namespace: own.Namespace, Name: own.Name}
+	})))
 	must(s.t, s.Create(s.t.Context(), s.grant(victim, "hall", hall("press-1"))))
 }
 
