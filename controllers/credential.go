@@ -116,7 +116,7 @@ func parseCredential(secret *corev1.Secret, clientKeyID string) (credential, *pr
 	}
 	value := func(key string) token.Value { return token.NewValue(strings.TrimSpace(string(secret.Data[key]))) }
 	c := credential{accessKeyID: strings.TrimSpace(string(secret.Data[credentialKeyID])), secret: value(credentialSecret)}
-	if strings.ContainsFunc(c.accessKeyID, func(r rune) bool { return !isKeyIDRune(r) }) || len(c.accessKeyID) > 128 {
+	if !isKeyID(c.accessKeyID) {
 		return credential{}, credentialProblem(fmt.Sprintf("The %s in Secret %q is not an AccessKey id; are the keys swapped?", credentialKeyID, secret.Name)), nil
 	}
 	if _, temporary := secret.Data[credentialSecurity]; temporary {
@@ -126,6 +126,11 @@ func parseCredential(secret *corev1.Secret, clientKeyID string) (credential, *pr
 		return credential{}, credentialProblem("The credential is temporary, so its AccessKey id cannot stand in the clients' username. Set spec.clientAccessKeyID to a lasting one of the same account."), nil
 	}
 	return c, nil, nil
+}
+
+// isKeyID reports whether a text can be an AccessKey id.
+func isKeyID(text string) bool {
+	return text != "" && len(text) <= 128 && !strings.ContainsFunc(text, func(r rune) bool { return !isKeyIDRune(r) })
 }
 
 func isKeyIDRune(r rune) bool {

@@ -143,6 +143,9 @@ func (seen observation) describeTokens(status *v1alpha1.MqttTokenGrantStatus, se
 	}
 	status.ExpirationTime, status.RenewalTime = moment(held.Expires()), moment(seen.renewAt(secret))
 	status.Revision = secret.facts.Revision
+	if len(secret.facts.Tokens) > 0 && isKeyID(secret.facts.KeyID) {
+		status.AccessKeyID = secret.facts.KeyID
+	}
 }
 
 // countAttempts notes a failed attempt and when the next one is due. A wait between attempts, or for the instance, keeps

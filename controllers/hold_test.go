@@ -98,7 +98,10 @@ func TestACompromisedKeyTakesItsTokensAlong(t *testing.T) {
 	w := readyWorld(t)
 	w.issued("press-07")
 	i := w.instance()
-	w.must(w.Get(t.Context(), keyOf(i), i))
+	w.eventually("the new key alone in use", func() bool {
+		w.must(w.Get(t.Context(), keyOf(i), i))
+		return slices.Equal(i.Status.AccessKeysInUse, []string{"LTAI-two"})
+	})
 	w.edit(i, func() { metav1.SetMetaDataAnnotation(&i.ObjectMeta, v1alpha1.CompromisedKeyAnnotation, "LTAI-one") })
 	w.settled()
 	if n := len(w.service.Live()); n != 1 {
@@ -121,7 +124,10 @@ func TestAKeyRotationAloneRevokesNothing(t *testing.T) {
 		t.Fatalf("%d live tokens, want both", n)
 	}
 	i := w.instance()
-	w.must(w.Get(t.Context(), keyOf(i), i))
+	w.eventually("the new key alone in use", func() bool {
+		w.must(w.Get(t.Context(), keyOf(i), i))
+		return slices.Equal(i.Status.AccessKeysInUse, []string{"LTAI-two"})
+	})
 	w.edit(i, func() { metav1.SetMetaDataAnnotation(&i.ObjectMeta, v1alpha1.CompromisedKeyAnnotation, "LTAI-one") })
 	w.settled()
 	w.advance(6*time.Minute, "press-07")

@@ -3,6 +3,8 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +35,12 @@ type census struct {
 	within        [3]int // of the horizons
 	// leaning counts grants that revoke over the instance, or will when they are deleted.
 	leaning int
+	// keys are the AccessKey ids in use.
+	keys map[string]bool
 }
+
+// maxKeys is how many AccessKey ids a status lists.
+const maxKeys = 16
 
 func horizons() [3]time.Duration { return [3]time.Duration{time.Hour, 6 * time.Hour, 24 * time.Hour} }
 
@@ -44,7 +51,7 @@ func (r *InstanceReconciler) census(ctx context.Context, instance *v1alpha1.Mqtt
 	if err := r.List(ctx, &grants, client.MatchingFields{instanceIndex: key.String()}, client.UnsafeDisableDeepCopy); err != nil {
 		return census{}, fmt.Errorf("counting the grants of %s: %w", key, err)
 	}
-	var sum census
+	sum := census{keys: map[string]bool{}}
 	now = now.Add(r.Connections.offset(key))
 	for i := range grants.Items {
 		sum.add(&grants.Items[i], now)
@@ -58,6 +65,9 @@ func (c *census) add(grant *v1alpha1.MqttTokenGrant, now time.Time) {
 	alive := expires != nil && expires.After(now)
 	if alive || !grant.DeletionTimestamp.IsZero() {
 		c.leaning++
+	}
+	if id := grant.Status.AccessKeyID; alive && id != "" {
+		c.keys[id] = true
 	}
 	if !isReady(grant.Status.Conditions) {
 		return
@@ -80,6 +90,8 @@ func (c *census) add(grant *v1alpha1.MqttTokenGrant, now time.Time) {
 func (c census) describe(status *v1alpha1.MqttInstanceStatus) {
 	status.Grants = v1alpha1.GrantCounts{Total: count(c.total), Ready: count(c.ready)}
 	status.SurvivesUntil = moment(c.survivesUntil)
+	keys := slices.Sorted(maps.Keys(c.keys))
+	status.AccessKeysInUse = keys[:min(len(keys), maxKeys)]
 	status.Expiring = v1alpha1.ExpiringGrants{Within1h: count(c.within[0]), Within6h: count(c.within[1]), Within24h: count(c.within[2])}
 }
 
@@ -113,6 +125,7 @@ func countChanged() predicate.Predicate {
 		after, okAfter := e.ObjectNew.(*v1alpha1.MqttTokenGrant)
 		return okBefore && okAfter && (desired.InstanceKey(before) != desired.InstanceKey(after) ||
 			isReady(before.Status.Conditions) != isReady(after.Status.Conditions) ||
+			before.Status.AccessKeyID != after.Status.AccessKeyID ||
 			!sameMoment(before.Status.ExpirationTime, after.Status.ExpirationTime))
 	}}
 }

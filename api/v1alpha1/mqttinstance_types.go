@@ -449,6 +449,16 @@ type MqttInstanceStatus struct {
 	// +kubebuilder:validation:MaxLength=128
 	AccessKeyID string `json:"accessKeyID,omitempty"`
 
+	// accessKeysInUse are the AccessKey ids in the usernames that token Secrets hold now. After a rotation, a key that is not
+	// among them any more can be disabled.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	AccessKeysInUse []string `json:"accessKeysInUse,omitempty"`
+
 	// grants counts the grants that name this instance; at most 10 s behind.
 	// +optional
 	Grants GrantCounts `json:"grants,omitzero"`

@@ -315,6 +315,12 @@ type MqttTokenGrantStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	InstanceID string `json:"instanceID,omitempty"`
 
+	// accessKeyID is the AccessKey id in the username that the Secret holds; empty without tokens.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	AccessKeyID string `json:"accessKeyID,omitempty"`
+
 	// secretName is the Secret that holds the tokens.
 	// +optional
 	// +kubebuilder:validation:MinLength=1

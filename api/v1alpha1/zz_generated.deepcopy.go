@@ -351,6 +351,11 @@ func (in *MqttInstanceStatus) DeepCopyInto(out *MqttInstanceStatus) {
 		*out = new(int64)
 		**out = **in
 	}
+	if in.AccessKeysInUse != nil {
+		in, out := &in.AccessKeysInUse, &out.AccessKeysInUse
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	in.Grants.DeepCopyInto(&out.Grants)
 	if in.SurvivesUntil != nil {
 		in, out := &in.SurvivesUntil, &out.SurvivesUntil
