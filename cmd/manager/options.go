@@ -14,9 +14,13 @@ import (
 // options is the command line.
 type options struct {
 	metricsAddress string
-	probeAddress   string
-	leaderElect    bool
-	namespace      string
+	// metricsSecure serves them over TLS, to callers that the API server knows and allows.
+	metricsSecure bool
+	// metricsCertificates is a folder with tls.crt and tls.key; empty: the manager makes a certificate.
+	metricsCertificates string
+	probeAddress        string
+	leaderElect         bool
+	namespace           string
 	// watchNamespaces are the namespaces to serve; nil: all of them.
 	watchNamespaces  []string
 	workers          int
@@ -47,13 +51,15 @@ const (
 
 func defaults() options {
 	return options{
-		metricsAddress: ":8080", probeAddress: ":8081", namespace: "mqtt-token-system", workers: defaultWorkers,
+		metricsAddress: ":8443", metricsSecure: true, probeAddress: ":8081", namespace: "mqtt-token-system", workers: defaultWorkers,
 		revocationDeadline: defaultRevocationDeadline, verifyInterval: defaultVerifyInterval,
 	}
 }
 
 func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", o.metricsAddress, "host:port to serve metrics on; 0 serves none")
+	flags.BoolVar(&o.metricsSecure, "metrics-secure", o.metricsSecure, "serve metrics over TLS, to whom the API server knows and allows to get /metrics; false serves everybody in plain text")
+	flags.StringVar(&o.metricsCertificates, "metrics-cert-dir", "", "a folder with tls.crt and tls.key to serve metrics with; without it, the manager makes a certificate of its own at each start")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", o.probeAddress, "host:port to serve /healthz and /readyz on; 0 serves none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "run only while holding the lease, so that a second manager can stand by")
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "the manager's own namespace: where its lease and the ledger are")

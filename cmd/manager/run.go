@@ -19,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/controllers"
@@ -95,7 +94,7 @@ func newManager(api apiServer, o options, served scope, leading *fence) (ctrl.Ma
 	}
 	mgr, err := ctrl.NewManager(api.config, ctrl.Options{
 		Scheme: api.kinds, NewCache: controllers.NewCache, Cache: controllers.CacheOptions(served.open...),
-		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
+		Metrics:                metricsOptions(o),
 		HealthProbeBindAddress: o.probeAddress,
 		LeaderElection:         o.leaderElect, LeaderElectionID: leaseName, LeaderElectionNamespace: o.namespace,
 		LeaderElectionResourceLockInterface: lock,

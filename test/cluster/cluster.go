@@ -52,6 +52,8 @@ type Options struct {
 	Folder string
 	// CRDs are files or folders with kinds that the controllers know from their start; they notice later ones within 30 s.
 	CRDs []string
+	// Audited is a user whose requests the API server writes down; empty: nobody's.
+	Audited string
 	// OnEnd learns of a controller manager that ended by itself.
 	OnEnd func(error)
 }
@@ -120,6 +122,9 @@ func newEnvironment(o Options) (*envtest.Environment, error) {
 	}
 	// As strict as a cluster can be about owner references: the manager must be allowed to block a deletion.
 	plane.APIServer.Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
+	if err := o.audit(plane.APIServer); err != nil {
+		return nil, err
+	}
 	return &envtest.Environment{
 		CRDDirectoryPaths: o.CRDs, ErrorIfCRDPathMissing: true,
 		BinaryAssetsDirectory: o.Assets, ControlPlane: plane, ControlPlaneStartTimeout: StartWithin, ControlPlaneStopTimeout: stopWithin,

@@ -53,6 +53,8 @@ type stage struct {
 	mallory client.Client
 	config  *rest.Config
 	manager *cluster.Process
+	// metrics is where the manager serves them.
+	metrics string
 	// decoy is a server that nobody may be sent to; visits counts who was.
 	decoy  *httptest.Server
 	visits atomic.Int32
@@ -64,7 +66,8 @@ func newStage(t *testing.T) *stage {
 	var err error
 	s.Cluster, err = cluster.Start(t.Context(), cluster.Options{
 		Assets: assets(), Folder: folder, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")},
-		OnEnd: func(err error) { t.Error(err) },
+		Audited: fmt.Sprintf("system:serviceaccount:%s:%s", cluster.ManagerAccount().Namespace, cluster.ManagerAccount().Name),
+		OnEnd:   func(err error) { t.Error(err) },
 	})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Stop()) })
@@ -76,10 +79,11 @@ func newStage(t *testing.T) *stage {
 	}
 	s.letIn()
 	s.declare()
+	s.metrics = freeAddress(t)
 	s.manager, err = cluster.StartProcess(t.Context(), cluster.Command{
 		Name: "manager", Path: program(), LogFolder: folder, Environment: append(s.ownIdentity(), "KUBECONFIG="+kubeconfig),
 		Arguments: []string{
-			"--namespace=" + cluster.ManagerAccount().Namespace, "--metrics-bind-address=0", "--health-probe-bind-address=0",
+			"--leader-elect", "--namespace=" + cluster.ManagerAccount().Namespace, "--metrics-bind-address=" + s.metrics, "--health-probe-bind-address=0",
 			"--allowed-endpoints=" + s.cloud.APIAddress(), "--revocation-deadline=10s",
 		},
 	}, func(err error) { t.Errorf("the manager: %v", err) })
