@@ -20,6 +20,8 @@ COMMANDS := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go))
 MODULES  := . $(patsubst %/go.mod,%,$(wildcard hack/*/go.mod hack/tools/*/go.mod))
 # What controller-gen writes; `make verify` holds exactly these against a fresh run.
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
+# One line for each package in a binary that is not ours or Go's, as hack/licences reads it.
+BUILT_IN := '{{with .Module}}{{if not .Main}}{{.Path}}{{"\t"}}{{.Version}}{{"\t"}}{{.Dir}}{{"\t"}}{{$$.Dir}}{{end}}{{end}}'
 
 ##@ Use
 
@@ -52,7 +54,7 @@ lint: lint-code lint-api ## Run golangci-lint on everything and kube-api-linter 
 
 .PHONY: lint-code
 lint-code:
-	@linter=$$($(TOOL) golangci-lint); "$$linter" run
+	@linter=$$($(TOOL) golangci-lint); "$$linter" run; cd hack/licences; "$$linter" run --config ../../.golangci.yml
 
 .PHONY: lint-api
 lint-api:
@@ -89,6 +91,13 @@ chaos: ## Break what can be broken for CHAOS_MINUTES (default 10) by the schedul
 .PHONY: bench
 bench: ## Run the benchmarks.
 	@go test -run '^$$' -bench . -benchmem $(PKG)
+
+##@ Supply chain
+
+.PHONY: licences
+licences: ## List the modules in the manager with their licences; fail on one that is not allowed.
+	@said=$$(go -C hack/licences test . 2>&1) || { echo "$$said"; exit 1; }
+	@CGO_ENABLED=0 GOOS=linux go list -deps -f $(BUILT_IN) ./cmd/manager | go -C hack/licences run .
 
 ##@ Generate
 
