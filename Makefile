@@ -99,6 +99,10 @@ licences: ## List the modules in the manager with their licences; fail on one th
 	@said=$$(go -C hack/licences test . 2>&1) || { echo "$$said"; exit 1; }
 	@CGO_ENABLED=0 GOOS=linux go list -deps -f $(BUILT_IN) ./cmd/manager | go -C hack/licences run .
 
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in reach of PKG; GOVULNDB names another database. hack/vulncheck.sh tells by its code.
+	@hack/vulncheck.sh $(PKG)
+
 ##@ Generate
 
 .PHONY: generate
