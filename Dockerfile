@@ -12,11 +12,11 @@ COPY cmd cmd
 COPY controllers controllers
 COPY internal internal
 COPY pkg pkg
+COPY hack/release-build.sh hack/release-build.sh
 ARG TARGETOS=linux
 ARG TARGETARCH=amd64
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/manager ./cmd/simulator
+    GOOS=$TARGETOS GOARCH=$TARGETARCH hack/release-build.sh /out/ ./cmd/manager ./cmd/simulator
 
 FROM gcr.io/distroless/static:nonroot AS base
 ARG VERSION=dev

@@ -14,6 +14,8 @@ CHAOS_SEED    ?= 0
 CHAOS_ARGS    ?=
 FUZZTIME  ?= 30s
 INSTALL   ?= config/default
+VERSION   ?= dev
+COLD      ?=
 
 TOOL     := hack/tools/tool.sh
 COMMANDS := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go))
@@ -35,7 +37,7 @@ demo: build ## Start a cluster, the simulator and the operator on this machine; 
 
 .PHONY: build
 build: ## Build every command into bin/.
-	@$(if $(COMMANDS),go build -trimpath -o bin/ $(COMMANDS:%=./%),echo "build: no commands yet")
+	@$(if $(COMMANDS),CGO_ENABLED=0 go build -trimpath -o bin/ $(COMMANDS:%=./%),echo "build: no commands yet")
 
 .PHONY: build-installer
 build-installer: manifests ## Write dist/install.yaml: CRDs, RBAC and the manager in one file; INSTALL=config/namespaced for some namespaces only.
@@ -85,7 +87,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each.
 
 .PHONY: chaos
 chaos: ## Break what can be broken for CHAOS_MINUTES (default 10) by the schedule of CHAOS_SEED, and check every promise meanwhile.
-	@go build -trimpath -tags killpoints -o bin/manager-killpoints ./cmd/manager && go build -trimpath -o bin/chaos ./test/chaos
+	@export CGO_ENABLED=0; go build -trimpath -tags killpoints -o bin/manager-killpoints ./cmd/manager && go build -trimpath -o bin/chaos ./test/chaos
 	@assets=$$(hack/kube/assets.sh); bin/chaos --assets "$$assets" --manager bin/manager-killpoints --minutes $(CHAOS_MINUTES) --seed $(CHAOS_SEED) $(CHAOS_ARGS)
 
 .PHONY: bench
@@ -102,6 +104,16 @@ licences: ## List the modules in the manager with their licences; fail on one th
 .PHONY: vulncheck
 vulncheck: ## Look for known vulnerabilities in reach of PKG; GOVULNDB names another database. hack/vulncheck.sh tells by its code.
 	@hack/vulncheck.sh $(PKG)
+
+.PHONY: sbom
+sbom: ## Write dist/manager as it is shipped, and dist/sbom.cdx.json: what it is made of (CycloneDX). VERSION is its version.
+	@mkdir -p dist; hack/release-build.sh dist/manager ./cmd/manager
+	@gomod=$$($(TOOL) cyclonedx-gomod); "$$gomod" bin -json -std -noserial -notimestamp -version $(VERSION) -output dist/.sbom.cdx.json dist/manager
+	@mv dist/.sbom.cdx.json dist/sbom.cdx.json; echo "wrote dist/sbom.cdx.json"
+
+.PHONY: reproducible
+reproducible: ## Build the manager twice, in two places, and fail unless both are equal; COLD=1 compiles all of it again.
+	@COLD=$(COLD) hack/reproducible.sh
 
 ##@ Generate
 
