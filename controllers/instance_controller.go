@@ -56,7 +56,7 @@ type InstanceReconciler struct {
 	closing map[types.NamespacedName]time.Time
 }
 
-// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=mqtt.tokengrant.dev,resources=mqttinstances/status,verbs=patch
 
 // Reconcile makes one pass over an instance. A connection that works is left alone: while nothing changes, this costs

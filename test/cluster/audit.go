@@ -19,7 +19,7 @@ func (o Options) audit(server *envtest.APIServer) error {
 		return nil
 	}
 	policy := filepath.Join(o.Folder, "audit-policy.yaml")
-	text := fmt.Sprintf("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived, ResponseStarted]\nrules:\n- {level: Metadata, users: [%q]}\n- {level: None}\n", o.Audited)
+	text := fmt.Sprintf("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- {level: Metadata, users: [%q]}\n- {level: None}\n", o.Audited)
 	if err := os.WriteFile(policy, []byte(text), secretFileMode); err != nil {
 		return fmt.Errorf("writing the audit policy: %w", err)
 	}

@@ -23,7 +23,7 @@ func (s *stage) shipsManifestsThatAreTaken(t *testing.T) {
 			must(t, err)
 			for _, object := range objects {
 				if object.GetNamespace() != "" && object.GetNamespace() != cluster.ManagerAccount().Namespace {
-					object.SetNamespace(platform) // the samples' namespaces are not here
+					object.SetNamespace(home) // the samples' namespaces are not here
 				}
 				err := s.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("strict"), client.ForceOwnership, client.DryRunAll)
 				if err != nil {
