@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,13 +30,9 @@ func grudging(wrong map[string]any) http.HandlerFunc {
 	inner := map[string]any{
 		"AccessKeyId": "STS.x", "AccessKeySecret": canarySecret, "SecurityToken": canarySTS, "Expiration": "2031-03-05T07:11:13Z", "Code": "Success",
 	}
-	for name, value := range wrong {
-		inner[name] = value
-	}
+	maps.Copy(inner, wrong)
 	outer := map[string]any{"Credentials": inner}
-	for name, value := range inner { // the metadata service's form
-		outer[name] = value
-	}
+	maps.Copy(outer, inner) // the metadata service's form
 	body, err := json.Marshal(outer)
 	if err != nil {
 		panic(err)
@@ -109,7 +106,7 @@ func TestNoIdentityLeaksASecret(t *testing.T) {
 				}
 				wantNoCanary(t, who, fmt.Sprintf("%v %+v %#v %v %+v %#v", service, service, service, connection, identity, identity))
 			}
-			wantNoCanary(t, "the vendor", fmt.Sprintf("%v %+v %#v", c.vendor, c.vendor, c.vendor)) //nolint:govet // What a careless caller would do.
+			wantNoCanary(t, "the vendor", fmt.Sprintf("%v %+v %#v", c.vendor, c.vendor, c.vendor))
 		})
 	}
 }

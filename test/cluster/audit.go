@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,13 +36,12 @@ type Asked struct {
 
 // Asked lists what the audited user has asked for.
 func (c *Cluster) Asked() ([]Asked, error) {
-	file, err := os.Open(c.options.auditLog())
+	text, err := os.ReadFile(c.options.auditLog())
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit log: %w", err)
 	}
-	defer func() { _ = file.Close() }()
 	var all []Asked
-	for decoder := json.NewDecoder(file); ; {
+	for decoder := json.NewDecoder(bytes.NewReader(text)); ; {
 		var event struct {
 			Verb      string `json:"verb"`
 			ObjectRef struct {

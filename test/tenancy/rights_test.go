@@ -38,7 +38,8 @@ func (s *stage) servesMetricsToWhomTheAPIServerAllows(t *testing.T) {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "mqtt-token-operator-metrics-reader"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: reader}},
 	}))
-	asked := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // the manager's certificate is its own work
+	// The manager's certificate is its own work.
+	asked := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for sentence, tc := range map[string]struct {
 		url, token string
 		want       int
@@ -73,7 +74,7 @@ func (s *stage) servesMetricsToWhomTheAPIServerAllows(t *testing.T) {
 func (s *stage) tokenOf(t *testing.T, name string) string {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.ManagerAccount().Namespace, Name: name}}
-	_ = s.Create(t.Context(), account) //nolint:errcheck // it may be there already
+	_ = s.Create(t.Context(), account) // it may be there already
 	request := &authenticationv1.TokenRequest{}
 	must(t, s.SubResource("token").Create(t.Context(), account, request))
 	return request.Status.Token
