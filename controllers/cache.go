@@ -50,6 +50,30 @@ func NewCache(config *rest.Config, options cache.Options) (cache.Cache, error) {
 	return &narrowCache{Cache: made, kinds: options.Scheme, namespaces: options.DefaultNamespaces}, nil
 }
 
+// NewBlindCache is NewCache for a manager that may not see namespaces: each exists, without labels.
+func NewBlindCache(config *rest.Config, options cache.Options) (cache.Cache, error) {
+	made, err := NewCache(config, options)
+	return blindCache{Cache: made, kinds: options.Scheme}, err
+}
+
+type blindCache struct {
+	cache.Cache
+	kinds *runtime.Scheme
+}
+
+// Get implements client.Reader.
+func (c blindCache) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	kind, err := apiutil.GVKForObject(object, c.kinds)
+	switch {
+	case err != nil:
+		return err
+	case kind != NamespaceKind():
+		return c.Cache.Get(ctx, key, object, options...)
+	}
+	object.SetName(key.Name)
+	return nil
+}
+
 // narrowCache turns what controller-runtime takes for a mistake, a read of a namespace that is not watched, into the
 // answer that there is nothing.
 type narrowCache struct {

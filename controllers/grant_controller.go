@@ -40,6 +40,8 @@ type GrantReconciler struct {
 	RevocationDeadline time.Duration
 	// VerifyInterval is how often the service is asked whether each token is still valid; zero: never.
 	VerifyInterval time.Duration
+	// Blind says that the manager may not see namespaces.
+	Blind bool
 
 	recent *recent
 }
@@ -118,11 +120,14 @@ func (r *GrantReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager
 			return fmt.Errorf("indexing grants by %s: %w", index, err)
 		}
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	made := ctrl.NewControllerManagedBy(mgr)
+	if !r.Blind {
+		made.WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.grantsIn), builder.WithPredicates(predicate.LabelChangedPredicate{}))
+	}
+	return made.
 		For(&v1alpha1.MqttTokenGrant{}, builder.WithPredicates(specOrAnnotations())).
 		Watches(&v1alpha1.MqttTokenGrant{}, handler.EnqueueRequestsFromMapFunc(r.rivalsOf), builder.WithPredicates(clientIDMoved())).
 		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &v1alpha1.MqttTokenGrant{}, handler.OnlyControllerOwner())).
-		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.grantsIn), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 		Watches(&v1alpha1.MqttInstance{}, handler.EnqueueRequestsFromMapFunc(r.grantsOf), builder.WithPredicates(specOrAnnotations())).
 		WatchesRawSource(r.Connections.wakeGrants.source(r.grantsOfInstance)).
 		WatchesRawSource(r.Ledger.wakeGrants.source(itself)).

@@ -14,12 +14,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
@@ -35,6 +38,8 @@ type NamespaceReconciler struct {
 	Live client.Reader
 	// Namespaces are those that the manager watches.
 	Namespaces []string
+	// Blind says that the manager may not see the namespaces themselves: it looks by the clock alone.
+	Blind bool
 }
 
 // RoleBindingName is the name of the RoleBinding that lets the manager into a namespace.
@@ -51,7 +56,7 @@ const (
 // Reconcile lets the RoleBinding go, if it is to go, when nothing in the namespace needs it any more.
 func (r *NamespaceReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(NamespaceKind())
+	namespace.SetGroupVersionKind(NamespaceKind()) // the caches of a blind manager show each namespace as one that stays
 	if err := r.Get(ctx, types.NamespacedName{Name: request.Name}, namespace); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -159,7 +164,20 @@ func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		},
 		DeleteFunc: func(event.DeleteEvent) bool { return false },
 	}
+	if r.Blind {
+		return ctrl.NewControllerManagedBy(mgr).Named("namespace").WatchesRawSource(r.all()).Complete(r)
+	}
 	return ctrl.NewControllerManagedBy(mgr).Named("namespace").
 		For(&corev1.Namespace{}, builder.OnlyMetadata, builder.WithPredicates(ours, begins)).
 		Complete(r)
+}
+
+// all has each namespace looked at once; from then on it comes back by itself.
+func (r *NamespaceReconciler) all() source.Source {
+	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		for _, name := range r.Namespaces {
+			queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: name}})
+		}
+		return nil
+	})
 }

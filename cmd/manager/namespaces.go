@@ -24,6 +24,19 @@ type scope struct {
 	all bool
 	// open are the namespaces that it was told to watch and may read, closed the others.
 	open, closed []string
+	// blind says that it may not see namespaces themselves: neither their labels nor that one is being deleted.
+	blind bool
+}
+
+// isBlind reports whether the manager may not watch namespaces.
+func isBlind(ctx context.Context, reader client.Reader) (bool, error) {
+	namespaces := &metav1.PartialObjectMetadataList{}
+	namespaces.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NamespaceList"))
+	err := reader.List(ctx, namespaces, client.Limit(1))
+	if err != nil && !apierrors.IsForbidden(err) {
+		return false, fmt.Errorf("looking whether namespaces can be seen: %w", err)
+	}
+	return err != nil, nil
 }
 
 // newScope finds out which of the namespaces the manager may read. One that it may not read would keep all caches from

@@ -22,7 +22,9 @@ type options struct {
 	leaderElect         bool
 	namespace           string
 	// watchNamespaces are the namespaces to serve; nil: all of them.
-	watchNamespaces  []string
+	watchNamespaces []string
+	// clusterID tells this cluster from others; empty: the UID of kube-system does.
+	clusterID        string
 	workers          int
 	allowedEndpoints []string
 	// identityNamespaces are those whose instances may use the manager's own identity; nil: the manager's own.
@@ -64,6 +66,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "run only while holding the lease, so that a second manager can stand by")
 	flags.StringVar(&o.namespace, "namespace", o.namespace, "the manager's own namespace: where its lease and the ledger are")
 	flags.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "the namespaces to serve, of grants and of instances; a RoleBinding in each lets the manager in. Without it, all namespaces")
+	flags.StringVar(&o.clusterID, "cluster-id", "", "what tells this cluster's token Secrets from those that a backup brings from another one, 1 to 63 letters, digits and '-'; without it, the UID of namespace kube-system")
 	flags.IntVar(&o.workers, "workers", o.workers, "how many grants are worked on at the same time, 1 to 64")
 	flags.StringSliceVar(&o.allowedEndpoints, "allowed-endpoints", nil, "host:port of OpenAPI endpoints, beside the service's own, that an MqttInstance may name (and give a caBundle for)")
 	flags.StringSliceVar(&o.identityNamespaces, "manager-identity-namespaces", nil, "the namespaces whose MqttInstances may use the manager's own identity (RRSA, ECSRAMRole, Ambient). Without it, the manager's own namespace; empty, none")
@@ -93,6 +96,9 @@ func (o *options) validate() error {
 	}
 	if o.namespace == "" {
 		faults = append(faults, errors.New("--namespace: it is empty"))
+	}
+	if o.clusterID != "" && len(validation.IsDNS1123Label(strings.ToLower(o.clusterID))) > 0 {
+		faults = append(faults, fmt.Errorf("--cluster-id: %q is not 1 to 63 letters, digits and '-'", o.clusterID))
 	}
 	faults = append(faults, o.watchFaults()...)
 	for _, endpoint := range o.allowedEndpoints {

@@ -44,6 +44,12 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	if served.blind, err = isBlind(ctx, api.reader); err != nil {
+		return err
+	}
+	if served.blind {
+		ctrl.Log.WithName("namespaces").Info("The manager may not see namespaces: access rules that select them by labels match none")
+	}
 	leading := newFence(o.leaderElect)
 	mgr, err := newManager(api, o, served, leading)
 	if err != nil {
@@ -51,7 +57,7 @@ func run(ctx context.Context, o options) error {
 	}
 	measured := metrics.New(ctrlmetrics.Registry)
 	measured.SetUnservedNamespaces(len(served.closed))
-	if err := addControllers(ctx, mgr, o, leading, measured); err != nil {
+	if err := addControllers(ctx, mgr, o, served, leading, measured); err != nil {
 		return err
 	}
 	if err := addScope(mgr, api, served, end); err != nil {
@@ -92,8 +98,12 @@ func newManager(api apiServer, o options, served scope, leading *fence) (ctrl.Ma
 	if err != nil {
 		return nil, err
 	}
+	newCache := controllers.NewCache
+	if served.blind {
+		newCache = controllers.NewBlindCache
+	}
 	mgr, err := ctrl.NewManager(api.config, ctrl.Options{
-		Scheme: api.kinds, NewCache: controllers.NewCache, Cache: controllers.CacheOptions(served.open...),
+		Scheme: api.kinds, NewCache: newCache, Cache: controllers.CacheOptions(served.open...),
 		Metrics:                metricsOptions(o),
 		HealthProbeBindAddress: o.probeAddress,
 		LeaderElection:         o.leaderElect, LeaderElectionID: leaseName, LeaderElectionNamespace: o.namespace,
@@ -111,8 +121,8 @@ func newManager(api apiServer, o options, served scope, leading *fence) (ctrl.Ma
 	return mgr, mgr.AddReadyzCheck("ping", healthz.Ping)
 }
 
-func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *fence, measured *metrics.Metrics) error {
-	cluster, err := clusterID(ctx, mgr.GetAPIReader())
+func addControllers(ctx context.Context, mgr ctrl.Manager, o options, served scope, leading *fence, measured *metrics.Metrics) error {
+	cluster, err := clusterID(ctx, mgr.GetAPIReader(), o.clusterID)
 	if err != nil {
 		return err
 	}
@@ -127,7 +137,7 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, leading *f
 	grants := &controllers.GrantReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Ledger: pages, Guard: guard, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"), ClusterID: cluster,
-		RevocationDeadline: o.revocationDeadline, VerifyInterval: o.verifyInterval,
+		RevocationDeadline: o.revocationDeadline, VerifyInterval: o.verifyInterval, Blind: served.blind,
 	}
 	if err := grants.SetupWithManager(ctx, mgr, o.workers); err != nil {
 		return fmt.Errorf("adding the grant controller: %w", err)
@@ -174,7 +184,7 @@ func addScope(mgr ctrl.Manager, api apiServer, served scope, end func()) error {
 	if served.all {
 		return nil
 	}
-	bindings := &controllers.NamespaceReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespaces: served.open}
+	bindings := &controllers.NamespaceReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Namespaces: served.open, Blind: served.blind}
 	if err := bindings.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the namespace controller: %w", err)
 	}
@@ -187,12 +197,16 @@ func addScope(mgr ctrl.Manager, api apiServer, served scope, end func()) error {
 	return nil
 }
 
-// clusterID is what distinguishes this cluster from every other one: the UID of a namespace that each has.
-func clusterID(ctx context.Context, reader client.Reader) (string, error) {
+// clusterID is what distinguishes this cluster from every other one: what the command line says, or the UID of a namespace
+// that each has.
+func clusterID(ctx context.Context, reader client.Reader, stated string) (string, error) {
+	if stated != "" {
+		return stated, nil
+	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(controllers.NamespaceKind())
 	if err := reader.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, namespace); err != nil {
-		return "", fmt.Errorf("reading namespace %s: %w", metav1.NamespaceSystem, err)
+		return "", fmt.Errorf("reading namespace %s, whose UID tells this cluster from others unless --cluster-id does: %w", metav1.NamespaceSystem, err)
 	}
 	return string(namespace.UID), nil
 }

@@ -15,7 +15,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/apiserver"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
@@ -134,4 +136,23 @@ func rightsOf(rules []rbacv1.PolicyRule) []string {
 	}
 	slices.Sort(rights)
 	return slices.Compact(rights)
+}
+
+// worksWithoutSeeingNamespaces leaves out the one right that no Role can grant. Rules that select by labels match nothing
+// then; all others do.
+func (s *stage) worksWithoutSeeingNamespaces(t *testing.T) {
+	system := &corev1.Namespace{}
+	must(t, s.Get(t.Context(), client.ObjectKey{Name: metav1.NamespaceSystem}, system))
+	must(t, s.Delete(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "mqtt-token-operator-manager-cluster"}}))
+	s.end()
+	s.start("blind", "--cluster-id="+string(system.UID))
+	must(t, s.Create(t.Context(), s.instance(platform, "open", factory, v1alpha1.AccessRule{
+		Namespaces: v1alpha1.RuleNamespaces{From: v1alpha1.NamespacesAll}, GroupIDs: []string{"GID_line"},
+		Topics: []v1alpha1.TopicRule{{Filter: "factory/{namespace}/#", Actions: []v1alpha1.Action{v1alpha1.ActionPublish}}},
+	})))
+	a := attack{stage: s, t: t}
+	a.create(a.grant(home, "seen", func(g *v1alpha1.MqttTokenGrant) { g.Spec.InstanceRef.Name = "open" }))
+	a.served(home, "seen")
+	a.create(a.grant(home, "unseen"))
+	a.answered("unseen", v1alpha1.ReasonInstanceNotReady)
 }

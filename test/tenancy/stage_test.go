@@ -53,6 +53,9 @@ type stage struct {
 	mallory client.Client
 	config  *rest.Config
 	manager *cluster.Process
+	// kubeconfig is the manager's; end ends it.
+	kubeconfig string
+	end        func()
 	// metrics is where the manager serves them.
 	metrics string
 	// decoy is a server that nobody may be sent to; visits counts who was.
@@ -80,18 +83,32 @@ func newStage(t *testing.T) *stage {
 	s.letIn()
 	s.declare()
 	s.metrics = freeAddress(t)
-	s.manager, err = cluster.StartProcess(t.Context(), cluster.Command{
-		Name: "manager", Path: program(), LogFolder: folder, Environment: append(s.ownIdentity(), "KUBECONFIG="+kubeconfig),
-		Arguments: []string{
-			"--leader-elect", "--namespace=" + cluster.ManagerAccount().Namespace, "--metrics-bind-address=" + s.metrics, "--health-probe-bind-address=0",
-			"--allowed-endpoints=" + s.cloud.APIAddress(), "--revocation-deadline=10s",
-		},
-	}, func(err error) { t.Errorf("the manager: %v", err) })
-	must(t, err)
-	t.Cleanup(s.manager.Stop)
+	s.kubeconfig = kubeconfig
+	s.start("manager")
 	s.served(victim, "press")
 	s.served(victim, "own")
 	return s
+}
+
+// start starts the manager.
+func (s *stage) start(name string, arguments ...string) {
+	s.t.Helper()
+	asked := &atomic.Bool{}
+	var err error
+	s.manager, err = cluster.StartProcess(s.t.Context(), cluster.Command{
+		Name: name, Path: program(), LogFolder: folder, Environment: append(s.ownIdentity(), "KUBECONFIG="+s.kubeconfig),
+		Arguments: append([]string{
+			"--leader-elect", "--namespace=" + cluster.ManagerAccount().Namespace, "--metrics-bind-address=" + s.metrics, "--health-probe-bind-address=0",
+			"--allowed-endpoints=" + s.cloud.APIAddress(), "--revocation-deadline=10s",
+		}, arguments...),
+	}, func(err error) {
+		if !asked.Load() {
+			s.t.Errorf("the manager: %v", err)
+		}
+	})
+	must(s.t, err)
+	s.end = func() { asked.Store(true); s.manager.Stop() }
+	s.t.Cleanup(s.end)
 }
 
 func (s *stage) startCloud() {

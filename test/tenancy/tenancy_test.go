@@ -17,5 +17,6 @@ func TestTenants(t *testing.T) {
 	}
 	if !t.Failed() && !testing.Short() {
 		t.Run("rights", s.needsEachRightThatItHas)
+		t.Run("namespaces", s.worksWithoutSeeingNamespaces)
 	}
 }
