@@ -189,7 +189,7 @@ func (seen observation) layOut(clusterID string) *credsecret.Layout {
 		layout.ClientID = desired.ClientID(spec.Client)
 	}
 	if layout.Broker.Host == "" {
-		layout.Broker.Host = seen.instance.Spec.InstanceID + ".mqtt.aliyuncs.com"
+		layout.Broker.Host = brokerHost(seen.instance.Spec.InstanceID)
 	}
 	return layout
 }

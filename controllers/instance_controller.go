@@ -40,6 +40,8 @@ type InstanceReconciler struct {
 	Credentials *CredentialWatch
 	// AllowedEndpoints are the endpoints, beside the service's own, that an instance may name; each a host, with its port.
 	AllowedEndpoints []string
+	// Probe asks a broker whether it admits a token.
+	Probe BrokerProbe
 	// IdentityNamespaces are the namespaces whose instances may use the manager's own identity.
 	IdentityNamespaces []string
 	Guard              *MassGuard
@@ -48,6 +50,7 @@ type InstanceReconciler struct {
 	// RevocationDeadline is how long a deleted instance waits for revocations over it.
 	RevocationDeadline time.Duration
 
+	probes *probes
 	// written holds the resource version of our last write to each instance. One worker uses it.
 	written map[types.NamespacedName]string
 	// writes bounds the writes of each instance's status. One worker uses it.
@@ -68,6 +71,7 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		r.Credentials.Stop(key)
 		delete(r.written, key)
 		delete(r.writes, key)
+		r.probes.forget(key)
 		if !apierrors.IsNotFound(err) {
 			return ctrl.Result{}, err
 		}
@@ -86,6 +90,7 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		return ctrl.Result{}, err
 	}
 	found := r.connect(ctx, instance, description, p, now)
+	found.broker, found.probeAt = r.tendProbe(ctx, instance, found.link, now)
 	if found.census, err = r.census(ctx, instance, now); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -249,6 +254,7 @@ func versionOf(d token.Connection, spec v1alpha1.MqttInstanceSpec) string {
 // index that counting needs.
 func (r *InstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.written, r.closing = map[types.NamespacedName]string{}, map[types.NamespacedName]time.Time{}
+	r.probes = newProbes()
 	r.writes = map[types.NamespacedName]*rate.Limiter{}
 	if err := mgr.Add(r.Credentials); err != nil {
 		return fmt.Errorf("adding the credential watch: %w", err)

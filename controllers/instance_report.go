@@ -27,6 +27,8 @@ type finding struct {
 	retryAt time.Time
 	census  census
 	pending int
+	broker  *verdictOnBroker // nil: nobody asks the broker
+	probeAt time.Time        // when somebody does next; zero: not by itself
 	skew    time.Duration
 }
 
@@ -67,7 +69,7 @@ func (r *InstanceReconciler) tellChanges(ctx context.Context, instance *v1alpha1
 	if news != nil && found.problem != nil && found.problem.cause != nil {
 		log.FromContext(ctx).Error(found.problem.cause, "The instance cannot be used", "reason", found.problem.reason)
 	}
-	for _, p := range []*problem{found.mass, found.truth} {
+	for _, p := range []*problem{found.mass, found.truth, found.broker.problem()} {
 		if p != nil && !hasReason(before, p.reason) {
 			tell(r.Events, instance, problemEvent(*p))
 		}
@@ -81,10 +83,14 @@ func comeBackToInstance(instance *v1alpha1.MqttInstance, found finding, now time
 		return ctrl.Result{RequeueAfter: inUseRecheck}
 	case found.mass != nil:
 		return ctrl.Result{RequeueAfter: countDelay}
-	case found.retryAt.IsZero():
-		return ctrl.Result{RequeueAfter: recount}
 	}
-	return ctrl.Result{RequeueAfter: min(recount, pause(found.retryAt, now))}
+	wait := recount
+	for _, at := range []time.Time{found.retryAt, found.probeAt} {
+		if !at.IsZero() {
+			wait = min(wait, pause(at, now))
+		}
+	}
+	return ctrl.Result{RequeueAfter: wait}
 }
 
 // mayWrite is how long a write of an instance's status has to wait; zero: not at all. A few may follow each other at
@@ -117,6 +123,7 @@ func instanceStatus(instance *v1alpha1.MqttInstance, found finding, now time.Tim
 	set.summarize(found.problem == nil, v1alpha1.ReasonConnected, "The service takes the instance's credential.", found.problem)
 	set.warn(v1alpha1.MassRevocationHeldCondition, found.mass)
 	set.warn(v1alpha1.TokensInvalidCondition, found.truth)
+	found.broker.show(&set)
 	status := v1alpha1.MqttInstanceStatus{
 		Conditions: set.list, ObservedGeneration: new(instance.Generation),
 		AccessKeyID: instance.Status.AccessKeyID, AccountID: instance.Status.AccountID,

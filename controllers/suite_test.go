@@ -50,6 +50,7 @@ type world struct {
 	requests  *requestLog
 	logs      *logBuffer
 	dial      token.Dialer
+	probe     controllers.BrokerProbe
 	endpoints []string
 	// verifyInterval is how often tokens are checked; 0: never.
 	verifyInterval time.Duration
@@ -133,7 +134,7 @@ func (w *world) run() {
 	instances := &controllers.InstanceReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: w.clock, Dial: w.dial,
 		Events: mgr.GetEventRecorder("test"), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: w.endpoints,
-		Guard: guard, Ledger: w.ledger, Skew: w.skew, RevocationDeadline: 2 * time.Minute,
+		Guard: guard, Ledger: w.ledger, Skew: w.skew, RevocationDeadline: 2 * time.Minute, Probe: w.probe,
 	}
 	w.must(instances.SetupWithManager(mgr))
 	w.must(w.ledger.SetupWithManager(ctx, mgr))

@@ -22,6 +22,9 @@ const (
 	// them is more likely wrong than right. Look at the instance in the console, or confirm as the message says. It is
 	// absent otherwise.
 	TokensInvalidCondition = "TokensInvalid"
+	// BrokerAcceptsCondition says whether the broker admitted a client with a token when the operator last tried, which
+	// spec.broker.probe asks for. It is absent otherwise.
+	BrokerAcceptsCondition = "BrokerAccepts"
 	// ReconcilingCondition is True while the spec is not met yet and the operator is at it or waits for something. It is
 	// absent otherwise, as kstatus wants.
 	ReconcilingCondition = "Reconciling"
@@ -102,6 +105,14 @@ const (
 	ReasonCredentialInvalid = "CredentialInvalid"
 	// ReasonCredentialRefused says that the service refused the credential or the account may not use the instance.
 	ReasonCredentialRefused = "CredentialRefused"
+	// ReasonBrokerAdmits says that the broker admitted a client with a token, and let it subscribe and publish.
+	ReasonBrokerAdmits = "BrokerAdmits"
+	// ReasonBrokerRefused says that the broker did not; the message has its answer.
+	ReasonBrokerRefused = "BrokerRefused"
+	// ReasonBrokerUnreachable says that the manager cannot reach the broker; clients may.
+	ReasonBrokerUnreachable = "BrokerUnreachable"
+	// ReasonProbeFailed says that no token could be had to ask the broker with.
+	ReasonProbeFailed = "ProbeFailed"
 	// ReasonIdentityNotAllowed says that the manager does not lend its own identity to instances of this namespace.
 	ReasonIdentityNotAllowed = "IdentityNotAllowed"
 	// ReasonEndpointNotAllowed says that the manager's flags do not allow the endpoint.

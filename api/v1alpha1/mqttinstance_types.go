@@ -186,6 +186,25 @@ type BrokerPorts struct {
 	TCP int32 `json:"tcp,omitempty"`
 }
 
+// BrokerProbe says as whom the operator connects to the broker, and what it does there.
+type BrokerProbe struct {
+	// groupID is a client group, created at the service beforehand: GID_ or GID-, then letters, digits, '-' and '_'; 7 to 40
+	// characters.
+	// +required
+	// +kubebuilder:validation:MinLength=7
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:XValidation:rule="self.matches('^GID[_-][A-Za-z0-9_-]+$')",message="must begin with GID_ or GID- and go on with letters, digits, '-' and '_' only"
+	GroupID string `json:"groupID,omitempty"`
+
+	// topic is published to and received from, with one short message a day; its first level exists at the service. 1 to 64
+	// characters, without wildcards.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^$,|+#\\\\p{Cc}][^,|+#\\\\p{Cc}]*$')",message="must be a topic without wildcards, ',', '|' and control characters, and must not begin with '$'"
+	Topic string `json:"topic,omitempty"`
+}
+
 // Broker says what clients get to connect to.
 //
 // +kubebuilder:validation:MinProperties=1
@@ -208,6 +227,11 @@ type Broker struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
 	CABundle string `json:"caBundle,omitempty"`
+
+	// probe has the operator connect to the broker as a client would, and say in the condition BrokerAccepts what came of it.
+	// Left out, nobody asks.
+	// +optional
+	Probe BrokerProbe `json:"probe,omitzero"`
 
 	// allowPlaintext adds tcp-url to token Secrets, for clients that cannot speak TLS; false by default: without TLS anyone
 	// on the way can read the token.

@@ -24,6 +24,7 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/controllers"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/aliyun"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/metrics"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/probe"
 )
 
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=mqtt-token-system,resources=leases,verbs=get;create;update
@@ -149,7 +150,7 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, served sco
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"),
 		Dial:   fenced(vendor.Dial, leading, wall.Now), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
-		IdentityNamespaces: o.lendsIdentityTo(),
+		IdentityNamespaces: o.lendsIdentityTo(), Probe: probe.Ask,
 		Guard:              guard, Ledger: pages, Skew: measured, RevocationDeadline: o.revocationDeadline,
 	}
 	if err := instances.SetupWithManager(mgr); err != nil {

@@ -81,6 +81,11 @@ func importTable() map[string]rule {
 			ours:  []string{"internal/token", "internal/topic", "internal/metrics"},
 			third: []string{"github.com/aliyun", clock},
 		},
+		"internal/probe": {
+			why:   "asks a broker, as a client would, whether it admits a token",
+			ours:  []string{"internal/token"},
+			third: []string{"github.com/mochi-mqtt/server/v2/packets"},
+		},
 		"internal/simulator/state": {
 			why:   "the simulated service's memory",
 			ours:  []string{"internal/token", "internal/topic"},
@@ -116,6 +121,7 @@ func importTable() map[string]rule {
 			ours: []string{
 				"api/v1alpha1", "internal/desired", "internal/plan", "internal/policy", "internal/token", "internal/topic",
 				"internal/credsecret", "internal/killpoint", "internal/ledger", "internal/metrics", "internal/budget", "internal/skew",
+				"internal/probe",
 			},
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/utils", logger, "golang.org/x/time/rate", "sigs.k8s.io/structured-merge-diff"},
 			never: []string{"net/http"},
@@ -124,7 +130,7 @@ func importTable() map[string]rule {
 		// Level 5: the commands. Only cmd/manager joins controllers and vendor.
 		"cmd/manager": {
 			why:   "wires the product",
-			ours:  []string{"api/v1alpha1", "controllers", "internal/aliyun", "internal/budget", "internal/metrics", "internal/token"},
+			ours:  []string{"api/v1alpha1", "controllers", "internal/aliyun", "internal/budget", "internal/metrics", "internal/probe", "internal/token"},
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, clock, flags, logger, "go.uber.org/zap", prometheus},
 		},
 		"cmd/simulator": {
