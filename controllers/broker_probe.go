@@ -34,7 +34,7 @@ const (
 	probeValidity = 2 * time.Minute
 )
 
-// BrokerProbe asks a broker whether it admits a token. Its error is a *probe.Refusal.
+// BrokerProbe asks a broker whether it admits a token. Its error is a *probe.RefusedError.
 type BrokerProbe func(context.Context, probe.Target) error
 
 // probes holds what the brokers answered. It is safe for concurrent use.
@@ -231,7 +231,7 @@ func (r *InstanceReconciler) probeTarget(instance *v1alpha1.MqttInstance, l *lin
 func brokerHost(instanceID string) string { return instanceID + ".mqtt.aliyuncs.com" }
 
 func verdictOf(err error, target probe.Target) *verdictOnBroker {
-	var refusal *probe.Refusal
+	var refusal *probe.RefusedError
 	switch {
 	case err == nil:
 		return &verdictOnBroker{metav1.ConditionTrue, v1alpha1.ReasonBrokerAdmits, fmt.Sprintf("The broker admits clients with the username %s, and lets them subscribe and publish.", target.Username)}

@@ -71,8 +71,8 @@ func TestWhatABrokerAnswersIsTold(t *testing.T) {
 		reason string
 		want   string
 	}{
-		"it refuses the username": {&probe.Refusal{Step: probe.StepConnect, Answer: "not authorized (code 5)"}, v1alpha1.ReasonBrokerRefused, "Token|LTAI-one|post-cn-test: not authorized (code 5)"},
-		"it cannot be reached":    {&probe.Refusal{Step: probe.StepReach, Answer: "no connection"}, v1alpha1.ReasonBrokerUnreachable, "post-cn-test.mqtt.aliyuncs.com:8883: no connection"},
+		"it refuses the username": {&probe.RefusedError{Step: probe.StepConnect, Answer: "not authorized (code 5)"}, v1alpha1.ReasonBrokerRefused, "Token|LTAI-one|post-cn-test: not authorized (code 5)"},
+		"it cannot be reached":    {&probe.RefusedError{Step: probe.StepReach, Answer: "no connection"}, v1alpha1.ReasonBrokerUnreachable, "post-cn-test.mqtt.aliyuncs.com:8883: no connection"},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			w := newWorld(t)

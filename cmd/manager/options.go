@@ -94,18 +94,8 @@ func (o *options) validate() error {
 	if o.workers < 1 || o.workers > 64 {
 		faults = append(faults, fmt.Errorf("--workers: %d is not between 1 and 64", o.workers))
 	}
-	if o.namespace == "" {
-		faults = append(faults, errors.New("--namespace: it is empty"))
-	}
-	if o.clusterID != "" && len(validation.IsDNS1123Label(strings.ToLower(o.clusterID))) > 0 {
-		faults = append(faults, fmt.Errorf("--cluster-id: %q is not 1 to 63 letters, digits and '-'", o.clusterID))
-	}
+	faults = append(faults, o.nameFaults()...)
 	faults = append(faults, o.watchFaults()...)
-	for _, endpoint := range o.allowedEndpoints {
-		if endpoint == "" || strings.ContainsAny(endpoint, "/ ") {
-			faults = append(faults, fmt.Errorf("--allowed-endpoints: %q is not a host with an optional port", endpoint))
-		}
-	}
 	if o.revocationDeadline < minRevocationDeadline || o.revocationDeadline > maxRevocationDeadline {
 		faults = append(faults, fmt.Errorf("--revocation-deadline: %s is not between %s and %s", o.revocationDeadline, minRevocationDeadline, maxRevocationDeadline))
 	}
@@ -113,6 +103,23 @@ func (o *options) validate() error {
 		faults = append(faults, fmt.Errorf("--verify-interval: %s is neither 0 nor at least %s", o.verifyInterval, minVerifyInterval))
 	}
 	return errors.Join(faults...)
+}
+
+// nameFaults is what is wrong with the names of things.
+func (o *options) nameFaults() []error {
+	var faults []error
+	if o.namespace == "" {
+		faults = append(faults, errors.New("--namespace: it is empty"))
+	}
+	if o.clusterID != "" && len(validation.IsDNS1123Label(strings.ToLower(o.clusterID))) > 0 {
+		faults = append(faults, fmt.Errorf("--cluster-id: %q is not 1 to 63 letters, digits and '-'", o.clusterID))
+	}
+	for _, endpoint := range o.allowedEndpoints {
+		if endpoint == "" || strings.ContainsAny(endpoint, "/ ") {
+			faults = append(faults, fmt.Errorf("--allowed-endpoints: %q is not a host with an optional port", endpoint))
+		}
+	}
+	return faults
 }
 
 // watchFaults is what is wrong with the namespaces to watch. An empty list would be all of them to the caches, and is a

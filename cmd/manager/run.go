@@ -151,7 +151,7 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, served sco
 		Events: mgr.GetEventRecorder("mqtt-token-operator"),
 		Dial:   fenced(vendor.Dial, leading, wall.Now), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
 		IdentityNamespaces: o.lendsIdentityTo(), Probe: probe.Ask,
-		Guard:              guard, Ledger: pages, Skew: measured, RevocationDeadline: o.revocationDeadline,
+		Guard: guard, Ledger: pages, Skew: measured, RevocationDeadline: o.revocationDeadline,
 	}
 	if err := instances.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the instance controller: %w", err)

@@ -45,14 +45,14 @@ const (
 	StepReceive   Step = "receive"
 )
 
-// Refusal says how far the conversation came, and what stood in its way. Its text is stable, and holds no secret.
-type Refusal struct {
+// RefusedError says how far the conversation came, and what stood in its way. Its text is stable, and holds no secret.
+type RefusedError struct {
 	Step   Step
 	Answer string
 }
 
 // Error implements error.
-func (r *Refusal) Error() string { return fmt.Sprintf("%s: %s", r.Step, r.Answer) }
+func (r *RefusedError) Error() string { return fmt.Sprintf("%s: %s", r.Step, r.Answer) }
 
 const (
 	// Timeout bounds the whole conversation.
@@ -67,7 +67,7 @@ const (
 )
 
 // Ask connects to the broker over TLS, subscribes to the topic, publishes to it and waits for the message. The error is a
-// *Refusal.
+// *RefusedError.
 func Ask(ctx context.Context, t Target) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -75,13 +75,13 @@ func Ask(ctx context.Context, t Target) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = talk.connection.Close() }() //nolint:errcheck // all has been said
+	defer func() { _ = talk.connection.Close() }()
 	for _, step := range []struct {
 		step Step
 		do   func(Target) error
 	}{{StepConnect, talk.connect}, {StepSubscribe, talk.subscribe}, {StepPublish, talk.publish}, {StepReceive, talk.receive}} {
 		if err := step.do(t); err != nil {
-			return &Refusal{Step: step.step, Answer: wordOf(err)}
+			return &RefusedError{Step: step.step, Answer: wordOf(err)}
 		}
 	}
 	return nil
@@ -99,17 +99,17 @@ func dial(ctx context.Context, t Target) (*conversation, error) {
 	if len(t.CA) > 0 {
 		settings.RootCAs = x509.NewCertPool()
 		if !settings.RootCAs.AppendCertsFromPEM(t.CA) {
-			return nil, &Refusal{Step: StepReach, Answer: "the caBundle holds no certificate"}
+			return nil, &RefusedError{Step: StepReach, Answer: "the caBundle holds no certificate"}
 		}
 	}
 	dialer := tls.Dialer{Config: settings}
 	connection, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))))
 	if err != nil {
-		return nil, &Refusal{Step: StepReach, Answer: wordOf(err)}
+		return nil, &RefusedError{Step: StepReach, Answer: wordOf(err)}
 	}
 	if deadline, bounded := ctx.Deadline(); bounded {
 		if err := connection.SetDeadline(deadline); err != nil {
-			return nil, &Refusal{Step: StepReach, Answer: wordOf(err)}
+			return nil, &RefusedError{Step: StepReach, Answer: wordOf(err)}
 		}
 	}
 	return &conversation{connection: connection, reader: bufio.NewReader(connection)}, nil
