@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -73,16 +72,6 @@ func identityOf(spec v1alpha1.Credentials) token.Identity {
 	case v1alpha1.CredentialTypeAccessKey:
 	}
 	return identity
-}
-
-// accountOf names the account whose quota the calls of a connection count against, as far as that can be told without
-// asking: a role's ARN names its account; a key stands for its own. The manager's other identities are one each.
-func accountOf(d token.Connection) string {
-	arn := cmp.Or(d.Identity.Assume.RoleARN, d.Identity.RoleARN)
-	if parts := strings.Split(arn, ":"); len(parts) > 3 && parts[3] != "" { // acs:ram::1001:role/mqtt
-		return parts[3]
-	}
-	return cmp.Or(d.AccessKeyID, string(d.Identity.Type))
 }
 
 // readAccessKey reads the instance's credential Secret.

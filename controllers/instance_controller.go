@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type InstanceReconciler struct {
 	AllowedEndpoints []string
 	// Probe asks a broker whether it admits a token.
 	Probe BrokerProbe
+	// AccountOf asks which account a key belongs to; nil: nobody does.
+	AccountOf token.AccountTeller
 	// IdentityNamespaces are the namespaces whose instances may use the manager's own identity.
 	IdentityNamespaces []string
 	Guard              *MassGuard
@@ -50,7 +53,8 @@ type InstanceReconciler struct {
 	// RevocationDeadline is how long a deleted instance waits for revocations over it.
 	RevocationDeadline time.Duration
 
-	probes *probes
+	probes   *probes
+	accounts *accounts
 	// written holds the resource version of our last write to each instance. One worker uses it.
 	written map[types.NamespacedName]string
 	// writes bounds the writes of each instance's status. One worker uses it.
@@ -90,6 +94,8 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		return ctrl.Result{}, err
 	}
 	found := r.connect(ctx, instance, description, p, now)
+	r.tendAccount(ctx, instance, description, now)
+	found.link = r.Connections.get(key).link
 	found.broker, found.probeAt = r.tendProbe(ctx, instance, found.link, now)
 	if found.census, err = r.census(ctx, instance, now); err != nil {
 		return ctrl.Result{}, err
@@ -226,19 +232,10 @@ func (r *InstanceReconciler) faultProblem(fault *token.Error, instance types.Nam
 	return &p
 }
 
-// newLink makes a link that shares the budget of its account: who signs with one AccessKey is one account. Who only names
-// that AccessKey, and does not have its secret, must not set its pace.
+// newLink makes a link that shares the budget of its account.
 func (r *InstanceReconciler) newLink(service token.Service, d token.Connection, instance *v1alpha1.MqttInstance, version string, now time.Time) *link {
-	spec := instance.Spec
-	l := &link{
-		service: service, account: accountOf(d), instanceID: spec.InstanceID, keyID: spec.ClientAccessKeyID, version: version,
-		budget: r.Connections.accounts.Join(accountOf(d)+"/"+d.AccessKeySecret.Fingerprint("account"), client.ObjectKeyFromObject(instance).String(), map[budget.Operation]int32{
-			budget.Apply: spec.Quota.ApplyPerSecond, budget.Query: spec.Quota.QueryPerSecond, budget.Revoke: spec.Quota.RevokePerSecond,
-		}, now),
-	}
-	if l.keyID == "" {
-		l.keyID = d.AccessKeyID
-	}
+	l := &link{service: service, instanceID: instance.Spec.InstanceID, keyID: cmp.Or(instance.Spec.ClientAccessKeyID, d.AccessKeyID), version: version}
+	l.account, l.budget = r.joinAccount(d, instance, now)
 	return l
 }
 
@@ -254,7 +251,7 @@ func versionOf(d token.Connection, spec v1alpha1.MqttInstanceSpec) string {
 // index that counting needs.
 func (r *InstanceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.written, r.closing = map[types.NamespacedName]string{}, map[types.NamespacedName]time.Time{}
-	r.probes = newProbes()
+	r.probes, r.accounts = newProbes(), newAccounts()
 	r.writes = map[types.NamespacedName]*rate.Limiter{}
 	if err := mgr.Add(r.Credentials); err != nil {
 		return fmt.Errorf("adding the credential watch: %w", err)

@@ -11,7 +11,7 @@ import (
 
 // TestWhoHasTheKeySharesItsBudget and nobody who only knows its id: a small quota would slow the account down.
 func TestWhoHasTheKeySharesItsBudget(t *testing.T) {
-	r := &InstanceReconciler{Connections: NewConnections()}
+	r := &InstanceReconciler{Connections: NewConnections(), accounts: newAccounts()}
 	join := func(name, secret string) *link {
 		instance := &v1alpha1.MqttInstance{ObjectMeta: metav1.ObjectMeta{Namespace: "mqtt-system", Name: name}}
 		return r.newLink(nil, token.Connection{AccessKeyID: "LTAI-one", AccessKeySecret: token.NewValue(secret)}, instance, "", guardStart())
@@ -22,5 +22,11 @@ func TestWhoHasTheKeySharesItsBudget(t *testing.T) {
 	}
 	if join("squatter", "a guess").budget == first.budget {
 		t.Error("a wrong secret shares the budget")
+	}
+	for _, secret := range []string{"secret-one", "secret-two"} { // two keys of one account, as the service says
+		r.accounts.learn(token.Connection{AccessKeyID: "LTAI-one", AccessKeySecret: token.NewValue(secret)}, "1001", guardStart())
+	}
+	if a, b := join("factory", "secret-one"), join("rotated", "secret-two"); a.budget != b.budget || a.account != "1001" {
+		t.Errorf("two keys of one account have a budget each, accounts %q and %q", a.account, b.account)
 	}
 }

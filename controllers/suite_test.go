@@ -51,6 +51,7 @@ type world struct {
 	logs      *logBuffer
 	dial      token.Dialer
 	probe     controllers.BrokerProbe
+	accountOf token.AccountTeller
 	endpoints []string
 	// verifyInterval is how often tokens are checked; 0: never.
 	verifyInterval time.Duration
@@ -134,7 +135,7 @@ func (w *world) run() {
 	instances := &controllers.InstanceReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: w.clock, Dial: w.dial,
 		Events: mgr.GetEventRecorder("test"), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: w.endpoints,
-		Guard: guard, Ledger: w.ledger, Skew: w.skew, RevocationDeadline: 2 * time.Minute, Probe: w.probe,
+		Guard: guard, Ledger: w.ledger, Skew: w.skew, RevocationDeadline: 2 * time.Minute, Probe: w.probe, AccountOf: w.accountOf,
 	}
 	w.must(instances.SetupWithManager(mgr))
 	w.must(w.ledger.SetupWithManager(ctx, mgr))

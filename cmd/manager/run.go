@@ -150,7 +150,7 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, served sco
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"),
 		Dial:   fenced(vendor.Dial, leading, wall.Now), Credentials: controllers.NewCredentialWatch(secrets), AllowedEndpoints: o.allowedEndpoints,
-		IdentityNamespaces: o.lendsIdentityTo(), Probe: probe.Ask,
+		IdentityNamespaces: o.lendsIdentityTo(), Probe: probe.Ask, AccountOf: vendor.AccountID,
 		Guard: guard, Ledger: pages, Skew: measured, RevocationDeadline: o.revocationDeadline,
 	}
 	if err := instances.SetupWithManager(mgr); err != nil {
