@@ -53,7 +53,7 @@ type stage struct {
 func (i *installation) newStage(together bool) *stage {
 	i.t.Helper()
 	name := fmt.Sprintf("%s-%d", path.Base(i.t.Name()), len(i.stages)+1)
-	s := &stage{installation: i, t: i.t, name: name, platform: name + "-mqtt"}
+	s := &stage{installation: i, t: i.t, name: name, platform: name + "-mqtt", unknown: map[string]time.Time{}}
 	if together {
 		s.platform = name
 	} else {
