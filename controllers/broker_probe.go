@@ -102,9 +102,13 @@ func (r *InstanceReconciler) tendProbe(ctx context.Context, instance *v1alpha1.M
 	if l == nil || r.Connections.usable(key) == nil {
 		return r.lastVerdict(instance), time.Time{}
 	}
-	version := fmt.Sprintf("%s %+v", l.version, instance.Spec.Broker)
+	version := token.NewValue(fmt.Sprintf("%s %+v", l.version, instance.Spec.Broker)).Fingerprint("probe")
 	if known := r.probes.of(key); known.version != version && !known.running {
-		r.probes.note(key, func(p *probed) { *p = afresh(instance, version, now) })
+		r.probes.note(key, func(p *probed) {
+			left := p.left
+			*p = afresh(instance, version, now)
+			p.left = left
+		})
 	}
 	if wait := r.revokeLeft(ctx, key, l, now); wait > 0 {
 		return r.lastVerdict(instance), now.Add(wait)

@@ -38,6 +38,7 @@ func (r *InstanceReconciler) credentialOf(ctx context.Context, instance *v1alpha
 	}
 	identity := identityOf(instance.Spec.Credentials)
 	if instance.Spec.Credentials.Type != v1alpha1.CredentialTypeAccessKey {
+		r.Credentials.Stop(client.ObjectKeyFromObject(instance)) // it may have been one before
 		return credential{identity: identity}, nil, nil
 	}
 	c, p, err := r.readAccessKey(ctx, instance)
