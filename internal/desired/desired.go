@@ -5,6 +5,7 @@ package desired
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -232,7 +233,22 @@ func applies(n v1alpha1.RuleNamespaces, own, namespace string, namespaceLabels m
 			return false
 		}
 		selector, err := metav1.LabelSelectorAsSelector(n.Selector)
-		return err == nil && selector.Matches(labels.Set(namespaceLabels))
+		return err == nil && matches(selector, namespace, namespaceLabels)
 	}
 	return false
 }
+
+// matches reports whether a selector picks a namespace. Each namespace has its name for a label, so that one without any
+// is one whose labels are not known: all that can be said of it is its name, and a selector that asks for more picks it
+// not, lest one that excludes some namespaces let in all of them.
+func matches(selector labels.Selector, namespace string, namespaceLabels map[string]string) bool {
+	if len(namespaceLabels) > 0 {
+		return selector.Matches(labels.Set(namespaceLabels))
+	}
+	requirements, _ := selector.Requirements()
+	asksForMore := func(r labels.Requirement) bool { return r.Key() != nameLabel }
+	return !slices.ContainsFunc(requirements, asksForMore) && selector.Matches(labels.Set{nameLabel: namespace})
+}
+
+// nameLabel is the label that the API server keeps on each namespace.
+const nameLabel = "kubernetes.io/metadata.name"

@@ -45,6 +45,39 @@ func TestRulesPickNamespaces(t *testing.T) {
 	}
 }
 
+// Where the labels of a namespace are not known, a selector picks by name or not at all.
+func TestRulesPickNamespacesByNameAlone(t *testing.T) {
+	const name = "kubernetes.io/metadata.name"
+	that := func(key string, operator metav1.LabelSelectorOperator, values ...string) metav1.LabelSelectorRequirement {
+		return metav1.LabelSelectorRequirement{Key: key, Operator: operator, Values: values}
+	}
+	for sentence, tc := range map[string]struct {
+		selector metav1.LabelSelector
+		want     bool
+	}{
+		"all of them":                       {want: true},
+		"by name":                           {metav1.LabelSelector{MatchLabels: map[string]string{name: "other"}}, true},
+		"by another name":                   {metav1.LabelSelector{MatchLabels: map[string]string{name: "another"}}, false},
+		"by one of its names":               {metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{that(name, metav1.LabelSelectorOpIn, "x", "other")}}, true},
+		"unless it has that name":           {metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{that(name, metav1.LabelSelectorOpNotIn, "other")}}, false},
+		"by a label":                        {metav1.LabelSelector{MatchLabels: map[string]string{"mqtt": "factory"}}, false},
+		"by name and a label":               {metav1.LabelSelector{MatchLabels: map[string]string{name: "other", "mqtt": "factory"}}, false},
+		"unless it has a label":             {metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{that("tenant", metav1.LabelSelectorOpDoesNotExist)}}, false},
+		"unless a label has a value":        {metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{that("tenant", metav1.LabelSelectorOpNotIn, "guest")}}, false},
+		"by name, unless it has some label": {metav1.LabelSelector{MatchLabels: map[string]string{name: "other"}, MatchExpressions: []metav1.LabelSelectorRequirement{that("tenant", metav1.LabelSelectorOpDoesNotExist)}}, false},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			rule := gen.Rule(func(r *v1alpha1.AccessRule) {
+				r.Namespaces = v1alpha1.RuleNamespaces{From: v1alpha1.NamespacesSelector, Selector: &tc.selector}
+			})
+			got := desired.Rules(gen.Instance("factory", gen.WithRules(rule)), "other", nil)
+			if len(got) != 1 || got[0].AppliesToNamespace != tc.want {
+				t.Errorf("rules %+v, want one that applies: %t", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestRules(t *testing.T) {
 	full := gen.Rule(func(r *v1alpha1.AccessRule) {
 		r.GroupIDs, r.DeviceIDs = []string{"GID_line*"}, []string{"{namespace}-*"}
