@@ -49,7 +49,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if served.blind {
-		ctrl.Log.WithName("namespaces").Info("The manager may not see namespaces: access rules that select them by labels match none")
+		ctrl.Log.WithName("namespaces").Info("The manager may not see namespaces: access rules that select them by labels other than their name match none")
 	}
 	leading := newFence(o.leaderElect)
 	mgr, err := newManager(api, o, served, leading)
