@@ -111,6 +111,9 @@ func (o *options) nameFaults() []error {
 	if o.namespace == "" {
 		faults = append(faults, errors.New("--namespace: it is empty"))
 	}
+	if host, _, err := net.SplitHostPort(o.metricsAddress); err == nil && !o.metricsSecure && !isLoopback(host) {
+		faults = append(faults, fmt.Errorf("--metrics-secure=false: %s serves others than this machine; use 127.0.0.1", o.metricsAddress))
+	}
 	if o.clusterID != "" && len(validation.IsDNS1123Label(strings.ToLower(o.clusterID))) > 0 {
 		faults = append(faults, fmt.Errorf("--cluster-id: %q is not 1 to 63 letters, digits and '-'", o.clusterID))
 	}
@@ -136,3 +139,5 @@ func (o *options) watchFaults() []error {
 	}
 	return faults
 }
+
+func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
