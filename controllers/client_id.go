@@ -3,9 +3,12 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,86 +26,144 @@ import (
 
 // claim is what a grant has to show for a client id.
 type claim struct {
-	// holds says that the grant was given the client id before.
-	holds   bool
+	rank    rank
 	created time.Time
 	uid     types.UID
 }
 
-// before reports whether a claim goes before another one: whoever holds the client id keeps it, so that nobody takes it
+// rank is how strong a claim is.
+type rank int
+
+const (
+	asks  rank = iota
+	given      // its status says that it has the client id
+	lives      // and it has tokens for it that are alive, whatever its spec asks for by now
+)
+
+// before reports whether a claim goes before another one: whoever has the client id keeps it, so that nobody takes it
 // away by editing an older grant; then the oldest, and of two of one second the one with the smaller UID.
 func (c claim) before(other claim) bool {
 	switch {
-	case c.holds != other.holds:
-		return c.holds
+	case c.rank != other.rank:
+		return c.rank > other.rank
 	case !c.created.Equal(other.created):
 		return c.created.Before(other.created)
 	}
 	return c.uid < other.uid
 }
 
-func claimOf(grant *v1alpha1.MqttTokenGrant, instanceID string) claim {
-	return claim{
-		holds:   grant.Status.ClientID == desired.ClientID(grant.Spec.Client) && grant.Status.InstanceID == instanceID,
-		created: grant.CreationTimestamp.Time, uid: grant.UID,
-	}
+// contest is about one client id at one instance.
+type contest struct {
+	clientID, instanceID string
+	now                  time.Time
+	grants               []v1alpha1.MqttTokenGrant
 }
 
-// clientIDIndex finds the grants that ask for a client id. Those for every client of a group ask for none.
+// claimOf is a grant's own claim, or its predecessor's if that is the better one: to take over is to inherit.
+func (c contest) claimOf(grant *v1alpha1.MqttTokenGrant, inherits func(heir, of *v1alpha1.MqttTokenGrant) bool) claim {
+	best := c.ownClaimOf(grant)
+	for i := range c.grants {
+		if predecessor := &c.grants[i]; inherits(grant, predecessor) {
+			if theirs := c.ownClaimOf(predecessor); theirs.before(best) {
+				best.rank, best.created = theirs.rank, theirs.created
+			}
+		}
+	}
+	return best
+}
+
+func (c contest) ownClaimOf(grant *v1alpha1.MqttTokenGrant) claim {
+	own := claim{created: grant.CreationTimestamp.Time, uid: grant.UID}
+	if grant.Status.ClientID != c.clientID || grant.Status.InstanceID != c.instanceID {
+		return own
+	}
+	own.rank = given
+	if end := grant.Status.ExpirationTime; len(grant.Status.Tokens) > 0 && end != nil && end.After(c.now) {
+		own.rank = lives
+	}
+	return own
+}
+
+// clientIDIndex finds the grants that ask for a client id, or have it. Those for every client of a group have none.
 const clientIDIndex = "clientID"
 
 func clientIDKeys(object client.Object) []string {
-	if grant, ok := object.(*v1alpha1.MqttTokenGrant); ok && grant.Spec.Client.DeviceID != "" {
-		return []string{desired.ClientID(grant.Spec.Client)}
+	grant, ok := object.(*v1alpha1.MqttTokenGrant)
+	if !ok {
+		return nil
 	}
-	return nil
+	var keys []string
+	if grant.Spec.Client.DeviceID != "" {
+		keys = append(keys, desired.ClientID(grant.Spec.Client))
+	}
+	if id := grant.Status.ClientID; strings.Contains(id, "@@@") && !slices.Contains(keys, id) {
+		keys = append(keys, id)
+	}
+	return keys
 }
 
-// findRival returns a grant that goes before this one for the client id at the instance; nil if there is none.
+// findRival returns the first of the grants that go before this one for the client id at the instance; nil if none does.
 func (r *GrantReconciler) findRival(ctx context.Context, grant *v1alpha1.MqttTokenGrant, instanceID string) (*v1alpha1.MqttTokenGrant, error) {
 	if grant.Spec.Client.DeviceID == "" {
 		return nil, nil //nolint:nilnil // that there is none is an answer
 	}
-	var rivals v1alpha1.MqttTokenGrantList
-	if err := r.List(ctx, &rivals, client.MatchingFields{clientIDIndex: desired.ClientID(grant.Spec.Client)}, client.UnsafeDisableDeepCopy); err != nil {
+	id := desired.ClientID(grant.Spec.Client)
+	var list v1alpha1.MqttTokenGrantList
+	if err := r.List(ctx, &list, client.MatchingFields{clientIDIndex: id}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("looking for other grants of the client id: %w", err)
 	}
-	for i := range rivals.Items {
-		rival := &rivals.Items[i]
-		if rival.UID == grant.UID || takesOver(grant, rival) || !takesOver(rival, grant) && !claimOf(rival, instanceID).before(claimOf(grant, instanceID)) {
+	c := contest{clientID: id, instanceID: instanceID, now: r.Clock.Now(), grants: list.Items}
+	inherits := func(heir, of *v1alpha1.MqttTokenGrant) bool { return r.takesOver(ctx, heir, of) }
+	mine := c.claimOf(grant, inherits)
+	var first *v1alpha1.MqttTokenGrant
+	var best claim
+	for i := range list.Items {
+		rival := &list.Items[i]
+		if rival.UID == grant.UID || inherits(grant, rival) {
 			continue
 		}
-		if counts, err := r.contends(ctx, rival, instanceID); err != nil || counts {
-			return rival, err
+		theirs := c.claimOf(rival, inherits)
+		if !inherits(rival, grant) && !theirs.before(mine) || first != nil && best.before(theirs) {
+			continue
+		}
+		counts, err := r.contends(ctx, rival, c, theirs)
+		if err != nil {
+			return nil, err
+		}
+		if counts {
+			first, best = rival, theirs
 		}
 	}
-	return nil, nil //nolint:nilnil // that there is none is an answer
+	return first, nil
 }
 
 // takesOver reports whether a grant is the heir of another one.
-func takesOver(heir, grant *v1alpha1.MqttTokenGrant) bool {
-	return heir.Namespace == grant.Namespace && heir.Annotations[v1alpha1.TakeOverAnnotation] == grant.Name
+func (r *GrantReconciler) takesOver(ctx context.Context, heir, grant *v1alpha1.MqttTokenGrant) bool {
+	return heir.Namespace == grant.Namespace && heir.Annotations[v1alpha1.TakeOverAnnotation] == grant.Name && r.mayInherit(ctx, heir)
 }
 
-// contends reports whether a grant asks for its client id at an instance with right: its MqttInstance is that instance and
-// works, and the rules allow it. One that has tokens keeps its claim while a mistake in a rule, which the mass guard would
-// hold, or an outage is in its way. A grant in deletion has none.
-func (r *GrantReconciler) contends(ctx context.Context, grant *v1alpha1.MqttTokenGrant, instanceID string) (bool, error) {
+// contends reports whether a grant asks for the client id with right: its MqttInstance is that instance and works, and the
+// rules allow it. One that has tokens keeps its claim while a mistake in a rule, which the mass guard would hold, or an
+// outage is in its way. A grant in deletion has none.
+func (r *GrantReconciler) contends(ctx context.Context, grant *v1alpha1.MqttTokenGrant, c contest, its claim) (bool, error) {
+	switch {
+	case !grant.DeletionTimestamp.IsZero():
+		return false, nil
+	case c.ownClaimOf(grant).rank == lives:
+		return true, nil
+	case desired.ClientID(grant.Spec.Client) != c.clientID:
+		return false, nil
+	}
 	key, instance := desired.InstanceKey(grant), &v1alpha1.MqttInstance{}
 	if err := r.Get(ctx, key, instance); err != nil {
 		return false, client.IgnoreNotFound(err)
 	}
-	switch {
-	case instance.Spec.InstanceID != instanceID || !grant.DeletionTimestamp.IsZero():
-		return false, nil
-	case claimOf(grant, instanceID).holds && len(grant.Status.Tokens) > 0:
-		return true, nil
-	case !claimOf(grant, instanceID).holds && r.Connections.usable(key) == nil: // anybody can name an instance that is not theirs
-		return false, nil
-	}
 	spec, err := desired.FromGrant(&grant.Spec)
-	if err != nil {
-		return false, nil //nolint:nilerr // a spec that cannot be understood asks for nothing
+	switch {
+	case err != nil || instance.Spec.InstanceID != c.instanceID: // a spec that cannot be understood asks for nothing
+		return false, nil //nolint:nilerr // that is the answer
+	case its.rank == asks && r.Connections.usable(key) == nil: // anybody can name an instance that is not theirs
+		return false, nil
 	}
 	namespace, err := namespaceOf(ctx, r.Client, grant.Namespace)
 	if err != nil {
@@ -125,15 +186,17 @@ func (seen observation) conflictProblem() *problem {
 }
 
 // holdClientID notes which client id the grant has after the outcome, and where: the one that it asks for, once it may have
-// it; until then the one of the tokens that it holds.
+// it; until then the one of the tokens that it has, while they are alive.
 func (seen observation) holdClientID(status *v1alpha1.MqttTokenGrantStatus, out outcome) {
 	before, wanted := seen.grant.Status, desired.ClientID(seen.grant.Spec.Client)
 	allowed := seen.specErr == nil && len(seen.violations) == 0
+	alive := out.secret.held().Expires().After(seen.input.Now) && !out.doomed
 	switch {
 	case allowed && seen.rival == nil && seen.link != nil:
 		status.ClientID, status.InstanceID = wanted, seen.instance.Spec.InstanceID
-	case seen.rival != nil && before.ClientID == wanted: // it was another instance's, or an heir has it now
-	case allowed && before.ClientID == wanted || len(out.secret.facts.Tokens) > 0:
+	case seen.rival != nil && seen.rival.Status.ClientID == wanted && before.ClientID == wanted:
+		// It was another instance's, or an heir has it by now; until then it inherits it.
+	case alive, seen.rival != nil && before.ClientID == wanted, allowed && before.ClientID == wanted && seen.instance != nil && seen.instance.Spec.InstanceID == before.InstanceID:
 		status.ClientID, status.InstanceID = before.ClientID, before.InstanceID
 	}
 }
@@ -153,18 +216,20 @@ func clientIDMoved() predicate.Predicate {
 
 // standingOf is what the claims of others depend on.
 func standingOf(grant *v1alpha1.MqttTokenGrant) any {
+	authorized := metav1.ConditionUnknown
+	if c := apimeta.FindStatusCondition(grant.Status.Conditions, v1alpha1.AuthorizedCondition); c != nil {
+		authorized = c.Status
+	}
 	return struct {
-		client            v1alpha1.Client
-		instance          types.NamespacedName
-		holds, at, heir   string
-		going, authorized bool
-		hasTokens         bool
+		client          v1alpha1.Client
+		instance        types.NamespacedName
+		has, at, heir   string
+		authorized      metav1.ConditionStatus
+		going, anyToken bool
 	}{
 		client: grant.Spec.Client, instance: desired.InstanceKey(grant),
-		holds: grant.Status.ClientID, at: grant.Status.InstanceID, heir: grant.Annotations[v1alpha1.TakeOverAnnotation],
-		going:      !grant.DeletionTimestamp.IsZero(),
-		authorized: apimeta.IsStatusConditionTrue(grant.Status.Conditions, v1alpha1.AuthorizedCondition),
-		hasTokens:  len(grant.Status.Tokens) > 0,
+		has: grant.Status.ClientID, at: grant.Status.InstanceID, heir: grant.Annotations[v1alpha1.TakeOverAnnotation],
+		authorized: authorized, going: !grant.DeletionTimestamp.IsZero(), anyToken: len(grant.Status.Tokens) > 0,
 	}
 }
 

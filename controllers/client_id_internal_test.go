@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -24,8 +25,9 @@ func TestWhoGoesFirst(t *testing.T) {
 		"the older":                     {claim{created: early, uid: "b"}, claim{created: late, uid: "a"}, true},
 		"the younger does not":          {claim{created: late, uid: "a"}, claim{created: early, uid: "b"}, false},
 		"the smaller UID of one moment": {claim{created: early, uid: "a"}, claim{created: early, uid: "b"}, true},
-		"whoever holds it":              {claim{holds: true, created: late, uid: "b"}, claim{created: early, uid: "a"}, true},
-		"the older of two holders":      {claim{holds: true, created: early, uid: "b"}, claim{holds: true, created: late, uid: "a"}, true},
+		"whoever holds it":              {claim{rank: lives, created: late, uid: "b"}, claim{created: early, uid: "a"}, true},
+		"whoever has tokens":            {claim{rank: lives, created: late, uid: "b"}, claim{rank: given, created: early, uid: "a"}, true},
+		"the older of two holders":      {claim{rank: lives, created: early, uid: "b"}, claim{rank: lives, created: late, uid: "a"}, true},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			if got := tc.one.before(tc.other); got != tc.want || got == tc.other.before(tc.one) {
@@ -62,9 +64,21 @@ func TestWhoseClientIDItIs(t *testing.T) {
 		"one at another instance has not":          {change: func(_ *v1alpha1.MqttTokenGrant, i *v1alpha1.MqttInstance) { i.Spec.InstanceID = "post-cn-other" }},
 		"one whose instance does not work has not": {unusable: true},
 		"unless it had it before, with tokens":     {change: func(g *v1alpha1.MqttTokenGrant, _ *v1alpha1.MqttInstance) { hold(g) }, unusable: true, want: true},
-		"one whose instance is missing has not":    {change: func(g *v1alpha1.MqttTokenGrant, _ *v1alpha1.MqttInstance) { g.Spec.InstanceRef.Name = "missing" }},
-		"one that the rules deny has not":          {change: func(_ *v1alpha1.MqttTokenGrant, i *v1alpha1.MqttInstance) { i.Spec.AccessRules = nil }},
-		"unless its tokens live on meanwhile":      {change: func(g *v1alpha1.MqttTokenGrant, i *v1alpha1.MqttInstance) { i.Spec.AccessRules = nil; hold(g) }, want: true},
+		"one that moved to nowhere has, while its tokens live": {change: func(g *v1alpha1.MqttTokenGrant, _ *v1alpha1.MqttInstance) {
+			hold(g)
+			g.Spec.InstanceRef.Name = "missing"
+		}, want: true},
+		"one that asks for another one by now has, too": {change: func(g *v1alpha1.MqttTokenGrant, _ *v1alpha1.MqttInstance) {
+			hold(g)
+			g.Spec.Client.DeviceID = "another"
+		}, want: true},
+		"until they have ended": {change: func(g *v1alpha1.MqttTokenGrant, _ *v1alpha1.MqttInstance) {
+			hold(g)
+			g.Spec.Client.DeviceID, g.Status.ExpirationTime = "another", new(metav1.NewTime(guardStart()))
+		}},
+		"one whose instance is missing has not": {change: func(g *v1alpha1.MqttTokenGrant, _ *v1alpha1.MqttInstance) { g.Spec.InstanceRef.Name = "missing" }},
+		"one that the rules deny has not":       {change: func(_ *v1alpha1.MqttTokenGrant, i *v1alpha1.MqttInstance) { i.Spec.AccessRules = nil }},
+		"unless its tokens live on meanwhile":   {change: func(g *v1alpha1.MqttTokenGrant, i *v1alpha1.MqttInstance) { i.Spec.AccessRules = nil; hold(g) }, want: true},
 		"one that lost them to the rules has not": {change: func(g *v1alpha1.MqttTokenGrant, i *v1alpha1.MqttInstance) {
 			i.Spec.AccessRules = nil
 			hold(g)
@@ -84,7 +98,7 @@ func TestWhoseClientIDItIs(t *testing.T) {
 			if tc.change != nil {
 				tc.change(rival, instance)
 			}
-			r := &GrantReconciler{Client: knowing(t, rival, instance), Connections: NewConnections()}
+			r := &GrantReconciler{Client: knowing(t, rival, instance), Connections: NewConnections(), Clock: clocktesting.NewFakePassiveClock(guardStart())}
 			if !tc.unusable {
 				r.Connections.change(client.ObjectKeyFromObject(instance), func(e *entry) { e.link, e.health = &link{instanceID: "post-cn-test"}, health{checked: true} })
 			}
@@ -106,6 +120,7 @@ func TestWhoseClientIDItIs(t *testing.T) {
 func hold(grant *v1alpha1.MqttTokenGrant) {
 	grant.Status.ClientID, grant.Status.InstanceID = "GID_line_a@@@press-07", "post-cn-test"
 	grant.Status.Tokens = []v1alpha1.TokenStatus{{Type: "Publish"}}
+	grant.Status.ExpirationTime = new(metav1.NewTime(guardStart().Add(time.Hour)))
 }
 
 // knowing is a cache that holds the objects.

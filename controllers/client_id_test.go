@@ -91,3 +91,25 @@ func TestGrantsOfAGroupShareItsID(t *testing.T) {
 	w.issued("first", group)
 	w.issued("second", group)
 }
+
+// TestNobodyComesBackForAClientID that another one was given meanwhile.
+func TestNobodyComesBackForAClientID(t *testing.T) {
+	w := readyWorld(t)
+	old := w.issued("press-07")
+	w.clock.SetTime(w.clock.Now().Add(time.Minute))
+	w.press("second", sameClient)
+	w.eventuallyInConflict("second")
+	w.must(w.Get(t.Context(), keyOf(old), old))
+	w.edit(old, func() { old.Spec.InstanceRef.Name = "nowhere" })
+	w.settled()
+	w.eventuallyInConflict("second") // the old one's tokens are alive
+	w.advance(25*time.Hour, "press-07")
+	w.eventuallyCondition("second", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+	w.must(w.Get(t.Context(), keyOf(old), old))
+	w.edit(old, func() { old.Spec.InstanceRef.Name = "factory" })
+	w.eventuallyInConflict("press-07")
+	w.settled()
+	if c := w.condition("second", v1alpha1.AuthorizedCondition); c.Status != metav1.ConditionTrue {
+		t.Errorf("the second lost it: %s", c.Message)
+	}
+}

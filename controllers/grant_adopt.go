@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -15,14 +16,36 @@ import (
 
 // isInherited reports whether the Secret is of the grant that this one takes over from. Both are of one namespace, so
 // whoever may write the one may write the other.
-func (r *GrantReconciler) isInherited(grant *v1alpha1.MqttTokenGrant, meta metav1.ObjectMeta) bool {
+func (r *GrantReconciler) isInherited(ctx context.Context, grant *v1alpha1.MqttTokenGrant, meta metav1.ObjectMeta) bool {
 	predecessor := grant.Annotations[v1alpha1.TakeOverAnnotation]
 	if predecessor == "" || meta.Annotations[credsecret.ClusterIDAnnotation] != r.ClusterID || meta.Annotations[credsecret.GrantUIDAnnotation] == "" {
 		return false
 	}
 	owner := metav1.GetControllerOfNoCopy(&meta)
 	named := meta.Labels[credsecret.GrantLabel] == predecessor
-	return named && (owner == nil || owner.Kind == grantKind && owner.Name == predecessor)
+	return named && (owner == nil || owner.Kind == grantKind && owner.Name == predecessor) && r.mayInherit(ctx, grant)
+}
+
+// maxHops is how long a line of heirs may be.
+const maxHops = 8
+
+// mayInherit reports whether the line of those that a grant takes over from ends. Grants that take over from each other
+// would hand a Secret round for ever, and none of them is anybody's heir.
+func (r *GrantReconciler) mayInherit(ctx context.Context, heir *v1alpha1.MqttTokenGrant) bool {
+	name := heir.Annotations[v1alpha1.TakeOverAnnotation]
+	for range maxHops {
+		if name == heir.Name {
+			return false
+		}
+		predecessor := &v1alpha1.MqttTokenGrant{}
+		if err := r.Get(ctx, client.ObjectKey{Namespace: heir.Namespace, Name: name}, predecessor); err != nil {
+			return apierrors.IsNotFound(err)
+		}
+		if name = predecessor.Annotations[v1alpha1.TakeOverAnnotation]; name == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // adopt makes the Secret of another grant this one's, tokens and all, in one write that fails if anybody else wrote in
@@ -82,6 +105,7 @@ func (r *GrantReconciler) hasHeir(ctx context.Context, grant *v1alpha1.MqttToken
 		return false, fmt.Errorf("looking for an heir: %w", err)
 	}
 	return slices.ContainsFunc(heirs.Items, func(heir v1alpha1.MqttTokenGrant) bool {
-		return heir.UID != grant.UID && heir.DeletionTimestamp.IsZero() && desired.SecretName(&heir) == desired.SecretName(grant)
+		return heir.UID != grant.UID && heir.DeletionTimestamp.IsZero() && desired.SecretName(&heir) == desired.SecretName(grant) &&
+			r.mayInherit(ctx, &heir)
 	}), nil
 }

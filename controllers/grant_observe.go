@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -137,7 +138,10 @@ func (seen observation) holdsWhatIsDenied(rules []policy.Rule) bool {
 		return false
 	}
 	request := seen.spec.Request(seen.grant)
-	request.Validity = 0 // tokens that last longer than is allowed by now are not renewed, and end
+	request.Validity = 0                                                                      // tokens that last longer than is allowed by now are not renewed, and end
+	if _, client, found := strings.Cut(facts.Client, "/"); found && !seen.secret.tampered() { // for whom they were issued
+		request.GroupID, request.DeviceID, _ = strings.Cut(client, "@@@")
+	}
 	edited := facts.Scope != token.ScopeID(seen.spec.Scopes)
 	if edited && !seen.secret.tampered() {
 		request.Topics = permissionsOf(seen.secret.record.Tokens)
@@ -203,7 +207,7 @@ func (r *GrantReconciler) planInput(seen observation) plan.Input {
 		Deleting: !grant.DeletionTimestamp.IsZero(), Overdue: r.isOverdue(grant, local),
 		Abandon: grant.Spec.DeletionPolicy == v1alpha1.DeletionPolicyAbandon,
 		OnHold:  isOnHold(grant),
-		Denied:  len(seen.violations) > 0 || seen.rival != nil, Withdrawable: seen.guard.proceed,
+		Denied:  len(seen.violations) > 0 || seen.rival != nil && grant.DeletionTimestamp.IsZero(), Withdrawable: seen.guard.proceed,
 		Suspended: ptr.Deref(grant.Spec.Suspend, false),
 		Wanted:    seen.spec.Scopes, Reissue: reissueMark(grant),
 		RenewBefore: seen.spec.RenewBefore, Overlap: seen.spec.Overlap, Flaky: r.Connections.flaky(key, local),

@@ -79,7 +79,7 @@ func (r *GrantReconciler) cachedSecret(ctx context.Context, grant *v1alpha1.Mqtt
 	case err != nil:
 		return secretView{}, fmt.Errorf("reading Secret %s from the cache: %w", secretKey(grant), err)
 	}
-	return r.viewOf(grant, meta.ObjectMeta), nil
+	return r.viewOf(ctx, grant, meta.ObjectMeta), nil
 }
 
 // liveSecret reads the Secret from the API server. That it may not be read is a fact of its own; other faults pass and
@@ -96,7 +96,7 @@ func (r *GrantReconciler) liveSecret(ctx context.Context, grant *v1alpha1.MqttTo
 	case err != nil:
 		return secretView{}, fmt.Errorf("reading Secret %s: %w", secretKey(grant), err)
 	}
-	view := r.viewOf(grant, secret.ObjectMeta)
+	view := r.viewOf(ctx, grant, secret.ObjectMeta)
 	if secret.Type != credsecret.Type {
 		view.state = plan.SecretForeign
 	}
@@ -117,12 +117,12 @@ func (r *GrantReconciler) liveSecret(ctx context.Context, grant *v1alpha1.MqttTo
 	return view, nil
 }
 
-func (r *GrantReconciler) viewOf(grant *v1alpha1.MqttTokenGrant, meta metav1.ObjectMeta) secretView {
+func (r *GrantReconciler) viewOf(ctx context.Context, grant *v1alpha1.MqttTokenGrant, meta metav1.ObjectMeta) secretView {
 	view := secretView{state: plan.SecretForeign, meta: meta, uid: string(grant.UID)}
 	switch {
 	case r.isOurs(grant, meta):
 		view.state = plan.SecretOurs
-	case r.isInherited(grant, meta):
+	case r.isInherited(ctx, grant, meta):
 		view.state, view.uid = plan.SecretInherited, meta.Annotations[credsecret.GrantUIDAnnotation]
 	default:
 		return view

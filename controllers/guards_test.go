@@ -137,6 +137,10 @@ func TestASpecThatAsksForTooMuchTakesNothingAway(t *testing.T) {
 			},
 			wantLive: 1,
 		},
+		"a client that is not allowed": {
+			change:   func(s *v1alpha1.MqttTokenGrantSpec) { s.Client.GroupID = "GID_office" },
+			wantLive: 1,
+		},
 		"and no rule for what it has does": {
 			change: func(s *v1alpha1.MqttTokenGrantSpec) {
 				s.Topics = append(s.Topics, v1alpha1.TopicPermission{Filter: "elsewhere", Actions: s.Topics[0].Actions})

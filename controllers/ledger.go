@@ -108,7 +108,7 @@ func (l *Ledger) enterOrphans(ctx context.Context, grant types.NamespacedName, g
 // isOfAnother reports whether the page of a grant that is gone is another namespace's.
 func (l *Ledger) isOfAnother(namespace string, grantUID types.UID) bool {
 	view, found := l.index.of(ledger.Name(string(grantUID)))
-	return found && nameOf(view.facts.Grant).Namespace != namespace
+	return found && view.facts.Grant != "" && nameOf(view.facts.Grant).Namespace != namespace
 }
 
 // expedite has everything on record for a grant revoked now, for a reason that is as urgent at least.

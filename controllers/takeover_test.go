@@ -125,3 +125,43 @@ func TestWhatWasTakenOverCanBeWithdrawn(t *testing.T) {
 	w.eventuallyLive(0)
 	w.eventually("no password is left", func() bool { return len(w.secret("press-07").Data["password"]) == 0 })
 }
+
+// TestAnHeirInheritsTheClientID, whoever else waits for it.
+func TestAnHeirInheritsTheClientID(t *testing.T) {
+	w := readyWorld(t)
+	old := w.issued("press-07")
+	w.clock.SetTime(w.clock.Now().Add(time.Minute))
+	w.press("stranger", sameClient)
+	w.eventuallyInConflict("stranger")
+	w.clock.SetTime(w.clock.Now().Add(time.Minute))
+	w.successor()
+	w.eventuallyCondition("press-seven", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+	w.must(client.IgnoreNotFound(w.Delete(t.Context(), old)))
+	w.eventually("the predecessor is gone", func() bool { return apierrors.IsNotFound(w.Get(t.Context(), keyOf(old), old)) })
+	w.settled()
+	w.eventuallyInConflict("stranger")
+	if c := w.condition("press-seven", v1alpha1.AuthorizedCondition); c.Status != metav1.ConditionTrue {
+		t.Errorf("the heir lost it: %s", c.Message)
+	}
+	if n := len(w.service.Calls(tokenfake.Apply)); n != 1 {
+		t.Errorf("%d applies", n)
+	}
+}
+
+// TestThoseThatTakeOverFromEachOtherInheritNothing: a Secret would go round for ever.
+func TestThoseThatTakeOverFromEachOtherInheritNothing(t *testing.T) {
+	w := readyWorld(t)
+	old := w.issued("press-07")
+	w.edit(old, func() {
+		metav1.SetMetaDataAnnotation(&old.ObjectMeta, v1alpha1.TakeOverAnnotation, "press-seven")
+	})
+	w.successor(func(g *v1alpha1.MqttTokenGrant) { g.Spec.Client.DeviceID = "press-seven" })
+	w.eventuallyCondition("press-seven", v1alpha1.ReadyCondition, metav1.ConditionFalse, v1alpha1.ReasonSecretConflict)
+	w.settled()
+	w.requests.take()
+	w.poke("press-07")
+	w.settled()
+	if n := len(w.requests.take()); n > 3 {
+		t.Errorf("%d requests for nothing", n)
+	}
+}
