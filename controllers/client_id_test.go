@@ -113,3 +113,21 @@ func TestNobodyComesBackForAClientID(t *testing.T) {
 		t.Errorf("the second lost it: %s", c.Message)
 	}
 }
+
+// TestAFrozenSecretBlocksNoClientID: its tokens are revoked all the same, and with them goes the claim.
+func TestAFrozenSecretBlocksNoClientID(t *testing.T) {
+	w := readyWorld(t)
+	other := w.instance() // the same instance, declared by another team
+	other.Name = "other"
+	w.must(w.Create(t.Context(), other))
+	w.issued("press-07")
+	w.press("second", sameClient, func(s *v1alpha1.MqttTokenGrantSpec) { s.InstanceRef.Name = "other" })
+	w.eventuallyInConflict("second")
+	s := w.secret("press-07")
+	w.edit(s, func() { s.Immutable = new(true) })
+	w.editInstance(func(i *v1alpha1.MqttInstance) { i.Spec.AccessRules = nil })
+	w.eventuallyCondition("press-07", v1alpha1.AuthorizedCondition, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotAllowed)
+	w.settled()
+	w.advance(time.Minute, "press-07")
+	w.eventuallyCondition("second", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+}
