@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
@@ -28,9 +32,13 @@ const (
 	opRevoke = "Revoke"
 )
 
-// fence keeps a manager whose lease has ended from calling the service, also before the election notices: a process that
-// was frozen goes on in the middle of its work, while another one leads. What it cannot keep back is a call of each
-// worker that was frozen between asking the fence and sending. It is safe for concurrent use.
+// errLeaseLost is in each write to the API server that was not sent.
+var errLeaseLost = errors.New(hintLeaseLost)
+
+// fence keeps a manager whose lease has ended from calling the service and from writing to the API server, also before
+// the election notices: a process that was frozen goes on in the middle of its work, while another one leads. What it
+// cannot keep back is the call or the write of each worker that was frozen between asking the fence and sending. It is
+// safe for concurrent use.
 type fence struct {
 	elects bool
 
@@ -142,4 +150,38 @@ func (s *fencedService) lost(operation string) error {
 		return &token.Error{Kind: token.KindUnavailable, Op: operation, Code: token.CodeLeaseLost, Hint: hintLeaseLost, Err: err}
 	}
 	return nil
+}
+
+// fencedClient returns how to make the manager's client so that it writes only while the fence holds. Preconditions alone
+// do not keep a write back: one that carries a Secret's version of today can stem from a grant as it was before the
+// freeze, for the two come through different watches. Leases, events and the reviews of who asks for metrics take other
+// clients, so a standby has them.
+func fencedClient(fence *fence, now func() time.Time) client.NewClientFunc {
+	return func(config *rest.Config, options client.Options) (client.Client, error) {
+		config = rest.CopyConfig(config)
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+			return &fencedTransport{next: next, fence: fence, now: now}
+		})
+		options.HTTPClient = nil // the manager's own, which knows of no fence
+		return client.New(config, options)
+	}
+}
+
+type fencedTransport struct {
+	next  http.RoundTripper
+	fence *fence
+	now   func() time.Time
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *fencedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet {
+		if err := t.fence.Holds(t.now()); err != nil {
+			if r.Body != nil {
+				_ = r.Body.Close() // as the interface demands; nothing was read from it
+			}
+			return nil, fmt.Errorf("%w: %w", errLeaseLost, err)
+		}
+	}
+	return t.next.RoundTrip(r)
 }

@@ -3,13 +3,23 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokenfake"
@@ -204,6 +214,67 @@ func TestNoCallIsMadeWithoutTheLease(t *testing.T) {
 	}
 	if n := len(fake.Calls(tokenfake.Apply, tokenfake.Query, tokenfake.Revoke)); n != len(calls) {
 		t.Errorf("%d calls were made with the lease", n)
+	}
+	e.clock.Step(leaseDuration)
+	refused("after the lease has ended")
+}
+
+// What a frozen process had decided is old when it goes on: whoever leads may have written since, and a write that carries
+// the resource version of today beside a grant of yesterday would pass.
+func TestNoWriteIsMadeWithoutTheLease(t *testing.T) {
+	e := newElection(t, true)
+	var sent []string
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent = append(sent, r.Method)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"kind":"Secret","apiVersion":"v1","metadata":{"name":"a","namespace":"b"}}`)
+	}))
+	defer api.Close()
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	writer, err := fencedClient(e.fence, e.clock.Now)(&rest.Config{Host: api.URL}, client.Options{Scheme: scheme.Scheme, Mapper: mapper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := func() *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "b"}}
+	}
+	writes := map[string]func() error{
+		"create":        func() error { return writer.Create(t.Context(), secret()) },
+		"update":        func() error { return writer.Update(t.Context(), secret()) },
+		"patch":         func() error { return writer.Patch(t.Context(), secret(), client.MergeFrom(secret())) },
+		"apply":         func() error { return writer.Apply(t.Context(), corev1apply.Secret("a", "b"), client.FieldOwner("us")) },
+		"delete":        func() error { return writer.Delete(t.Context(), secret()) },
+		"update status": func() error { return writer.Status().Update(t.Context(), secret()) },
+		"patch status": func() error {
+			return writer.Status().Patch(t.Context(), secret(), client.MergeFrom(secret()))
+		},
+	}
+	refused := func(when string) {
+		t.Helper()
+		sent = nil
+		for verb, write := range writes {
+			if err := write(); !errors.Is(err, errLeaseLost) {
+				t.Errorf("%s, %s: got %v", when, verb, err)
+			}
+		}
+		if len(sent) > 0 {
+			t.Errorf("%s: sent %v", when, sent)
+		}
+		if err := writer.Get(t.Context(), client.ObjectKeyFromObject(secret()), secret()); err != nil {
+			t.Errorf("%s: reading: %v", when, err)
+		}
+	}
+	refused("before the election")
+	e.acquire()
+	sent = nil
+	for verb, write := range writes {
+		if err := write(); err != nil {
+			t.Errorf("%s with the lease: %v", verb, err)
+		}
+	}
+	if len(sent) != len(writes) {
+		t.Errorf("with the lease: sent %v", sent)
 	}
 	e.clock.Step(leaseDuration)
 	refused("after the lease has ended")

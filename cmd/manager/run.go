@@ -105,6 +105,7 @@ func newManager(api apiServer, o options, served scope, leading *fence) (ctrl.Ma
 	}
 	mgr, err := ctrl.NewManager(api.config, ctrl.Options{
 		Scheme: api.kinds, NewCache: newCache, Cache: controllers.CacheOptions(served.open...),
+		NewClient:              fencedClient(leading, clock.RealClock{}.Now),
 		Metrics:                metricsOptions(o),
 		HealthProbeBindAddress: o.probeAddress,
 		LeaderElection:         o.leaderElect, LeaderElectionID: leaseName, LeaderElectionNamespace: o.namespace,
