@@ -18,6 +18,7 @@ import (
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/budget"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/probe"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/topic"
@@ -164,7 +165,7 @@ func (r *InstanceReconciler) startProbe(ctx context.Context, instance *v1alpha1.
 		})
 		return 0
 	}
-	target.Password = token.NewValue("RW|" + value.Reveal())
+	target.Password = credsecret.Password(token.PublishSubscribe, value)
 	r.probes.note(key, func(p *probed) { p.running, p.at = true, now })
 	go func() {
 		verdict := verdictOf(r.Probe(context.WithoutCancel(ctx), target), target)
@@ -213,7 +214,7 @@ func (r *InstanceReconciler) probeTarget(instance *v1alpha1.MqttInstance, l *lin
 	target := probe.Target{
 		Host: spec.Broker.Host, Port: spec.Broker.Ports.TLS, Topic: spec.Broker.Probe.Topic,
 		ClientID: spec.Broker.Probe.GroupID + "@@@probe-" + token.NewValue(string(instance.UID)).Fingerprint("probe"),
-		Username: fmt.Sprintf("Token|%s|%s", l.keyID, l.instanceID),
+		Username: credsecret.Username(l.keyID, l.instanceID),
 	}
 	if target.Host == "" {
 		target.Host = brokerHost(spec.InstanceID)

@@ -62,6 +62,9 @@ type contest struct {
 // claimOf is a grant's own claim, or its predecessor's if that is the better one: to take over is to inherit.
 func (c contest) claimOf(grant *v1alpha1.MqttTokenGrant, inherits func(heir, of *v1alpha1.MqttTokenGrant) bool) claim {
 	best := c.ownClaimOf(grant)
+	if grant.Annotations[v1alpha1.TakeOverAnnotation] == "" {
+		return best
+	}
 	for i := range c.grants {
 		if predecessor := &c.grants[i]; inherits(grant, predecessor) {
 			if theirs := c.ownClaimOf(predecessor); theirs.before(best) {
@@ -104,7 +107,7 @@ func clientIDKeys(object client.Object) []string {
 
 // findRival returns the first of the grants that go before this one for the client id at the instance; nil if none does.
 func (r *GrantReconciler) findRival(ctx context.Context, grant *v1alpha1.MqttTokenGrant, instanceID string) (*v1alpha1.MqttTokenGrant, error) {
-	if grant.Spec.Client.DeviceID == "" {
+	if grant.Spec.Client.DeviceID == "" || !grant.DeletionTimestamp.IsZero() {
 		return nil, nil //nolint:nilnil // that there is none is an answer
 	}
 	id := desired.ClientID(grant.Spec.Client)

@@ -207,7 +207,7 @@ func (r *GrantReconciler) planInput(seen observation) plan.Input {
 		Deleting: !grant.DeletionTimestamp.IsZero(), Overdue: r.isOverdue(grant, local),
 		Abandon: grant.Spec.DeletionPolicy == v1alpha1.DeletionPolicyAbandon,
 		OnHold:  isOnHold(grant),
-		Denied:  len(seen.violations) > 0 || seen.rival != nil && grant.DeletionTimestamp.IsZero(), Withdrawable: seen.guard.proceed,
+		Denied:  len(seen.violations) > 0 || seen.rival != nil, Withdrawable: seen.guard.proceed,
 		Suspended: ptr.Deref(grant.Spec.Suspend, false),
 		Wanted:    seen.spec.Scopes, Reissue: reissueMark(grant),
 		RenewBefore: seen.spec.RenewBefore, Overlap: seen.spec.Overlap, Flaky: r.Connections.flaky(key, local),

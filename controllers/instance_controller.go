@@ -241,10 +241,8 @@ func (r *InstanceReconciler) newLink(service token.Service, d token.Connection, 
 
 // versionOf identifies everything that a link is made from. The secrets in it are only ever hashed.
 func versionOf(d token.Connection, spec v1alpha1.MqttInstanceSpec) string {
-	text := fmt.Sprintf("%q %q %t %q %q %q %q %v", d.InstanceID, d.Region, d.VPC, d.Endpoint, d.CABundle, d.AccessKeyID, spec.ClientAccessKeyID, spec.Quota)
-	text += fmt.Sprintf(" %q %q %q %q %q", d.Identity.Type, d.Identity.RoleARN, d.Identity.OIDCProviderARN, d.Identity.RoleName, d.Identity.Assume.RoleARN)
-	text += d.Identity.Assume.ExternalID.Reveal() + "\n"
-	return token.NewValue(text + d.AccessKeySecret.Reveal() + "\n" + d.SecurityToken.Reveal()).Fingerprint("connection")
+	text := fmt.Sprintf("%q %q %t %q %q %s %q %v\n", d.InstanceID, d.Region, d.VPC, d.Endpoint, d.CABundle, speakerID(d), spec.ClientAccessKeyID, spec.Quota)
+	return token.NewValue(text + d.SecurityToken.Reveal()).Fingerprint("connection")
 }
 
 // SetupWithManager registers the controller and its watches. The grant controller must be registered too: it owns the

@@ -42,7 +42,7 @@ func newSimulated(t *testing.T, key state.Key, options aliyun.Options) *simulate
 	w.must(err)
 	t.Cleanup(func() { _ = sim.Close() })
 	w.clock.SetTime(time.Now())
-	w.dial = aliyun.NewDialer(options)
+	w.dial = aliyun.NewVendor(options).Dial
 	w.endpoints = []string{sim.APIAddress()}
 	return &simulated{world: w, sim: sim}
 }

@@ -60,7 +60,7 @@ func defaults() options {
 
 func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", o.metricsAddress, "host:port to serve metrics on; 0 serves none")
-	flags.BoolVar(&o.metricsSecure, "metrics-secure", o.metricsSecure, "serve metrics over TLS, to whom the API server knows and allows to get /metrics; false serves everybody in plain text")
+	flags.BoolVar(&o.metricsSecure, "metrics-secure", o.metricsSecure, "serve metrics over TLS, to whom the API server knows and allows to get /metrics; false serves the machine itself alone, in plain text")
 	flags.StringVar(&o.metricsCertificates, "metrics-cert-dir", "", "a folder with tls.crt and tls.key to serve metrics with; without it, the manager makes a certificate of its own at each start")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", o.probeAddress, "host:port to serve /healthz and /readyz on; 0 serves none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "run only while holding the lease, so that a second manager can stand by")

@@ -55,12 +55,6 @@ type Options struct {
 	Now func() time.Time
 }
 
-// NewDialer returns a dialer whose services share their connections to the endpoints. It makes no call itself.
-//
-// The standard library's transport writes bytes that a peer sends out of turn to the standard logger, and an endpoint
-// could send a token: the command that uses the dialer should discard that logger's output (log.SetOutput).
-func NewDialer(options Options) token.Dialer { return NewVendor(options).Dial }
-
 // Vendor is the way to the vendor's services. What it opens shares connections, and keys where the identity is the same.
 type Vendor struct {
 	options Options
@@ -70,7 +64,10 @@ type Vendor struct {
 	sources map[speaker]*source
 }
 
-// NewVendor returns a way to the vendor's services. It makes no call itself; what is said of NewDialer is true here too.
+// NewVendor returns a way to the vendor's services. It makes no call itself.
+//
+// The standard library's transport writes bytes that a peer sends out of turn to the standard logger, and an endpoint
+// could send a token: the command that uses it should discard that logger's output (log.SetOutput).
 func NewVendor(options Options) *Vendor {
 	if options.CallTimeout == 0 {
 		options.CallTimeout = defaultCallTimeout

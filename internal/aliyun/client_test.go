@@ -143,7 +143,7 @@ func TestDialRefusesWhatCanNeverWork(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			connection := connectionTo("example.com:8443")
 			tc.change(&connection)
-			service, err := aliyun.NewDialer(aliyun.Options{})(connection)
+			service, err := aliyun.NewVendor(aliyun.Options{}).Dial(connection)
 			fault := wantFault(t, err, token.KindInstance, tc.want)
 			if service != nil || fault.Op != "Dial" || fault.Hint == "" {
 				t.Errorf("service %v, fault %+v", service, fault)

@@ -25,7 +25,7 @@ const (
 	envMetadataDisabled = "ALIBABA_CLOUD_ECS_METADATA_DISABLED"
 )
 
-const defaultSessionName = "mqtt-token-operator"
+const sessionName = "mqtt-token-operator"
 
 // speaker is everything that decides which keys an identity yields. Equal speakers share a source.
 type speaker struct {
@@ -72,7 +72,6 @@ func (s speaker) problem(providers *http.Transport) *token.Error {
 
 // resolved fills in what the environment says. It is done at each refresh.
 func (s speaker) resolved() (speaker, *token.Error) {
-	s.SessionName = cmp.Or(s.SessionName, defaultSessionName)
 	if s.Type == token.IdentityAmbient {
 		return s.ambient()
 	}
@@ -113,10 +112,10 @@ func (s speaker) withRole() speaker {
 	return s
 }
 
-// stsHost returns the host (and port) of the security token service: the connection's own, or the environment's, or by
-// region and network, both of which the environment may say for the whole process.
+// stsHost returns the host (and port) of the security token service: the environment's, or by region and
+// network, both of which the environment may say for the whole process.
 func (s speaker) stsHost() (string, *token.Error) {
-	if host := cmp.Or(s.STSEndpoint, os.Getenv(envSTSEndpoint)); host != "" {
+	if host := os.Getenv(envSTSEndpoint); host != "" {
 		if !isHost(host) {
 			return "", identityFault(codeInvalidEndpoint, nil)
 		}

@@ -355,7 +355,6 @@ func TestIdentitiesThatCanNeverWorkAreNotDialed(t *testing.T) {
 		"a manager without the transport":   {identity: c.rrsa(), bare: true, code: "IdentityNotServed"},
 		"a type that nobody knows":          {identity: token.Identity{Type: "Magic"}, code: "UnknownIdentity"},
 		"a role name that leads elsewhere":  {identity: token.Identity{Type: token.IdentityECSRAMRole, RoleName: "../../x"}, code: "InvalidRoleName"},
-		"an endpoint that is more":          {identity: token.Identity{Type: token.IdentityRRSA, STSEndpoint: "a@b"}, code: "InvalidEndpoint"},
 		"an external id for no role at all": {identity: token.Identity{Assume: token.AssumedRole{ExternalID: token.NewValue(canaryExternal)}}, code: "IncompleteIdentity"},
 	} {
 		t.Run(sentence, func(t *testing.T) {

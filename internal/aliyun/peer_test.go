@@ -101,7 +101,7 @@ func connectionTo(address string) token.Connection {
 
 func open(t *testing.T, connection token.Connection, options aliyun.Options) token.Service {
 	t.Helper()
-	service, err := aliyun.NewDialer(options)(connection)
+	service, err := aliyun.NewVendor(options).Dial(connection)
 	if err != nil {
 		t.Fatalf("dialing: %v", err)
 	}

@@ -41,7 +41,7 @@ func (s speaker) fetch() (fetched keys, life lifetime, fault *token.Error) {
 	}
 	assuming, err := credentials.NewRAMRoleARNCredentialsProviderBuilder().
 		WithCredentialsProvider(fetched.provider()).
-		WithRoleArn(s.Assume.RoleARN).WithExternalId(s.Assume.ExternalID.Reveal()).WithRoleSessionName(s.SessionName).
+		WithRoleArn(s.Assume.RoleARN).WithExternalId(s.Assume.ExternalID.Reveal()).WithRoleSessionName(sessionName).
 		WithDurationSeconds(int(sessionLife.Seconds())).WithStsEndpoint(host).WithHttpOptions(stsTimeouts()).Build()
 	if err != nil {
 		return keys{}, lifetime{}, identityFault(codeIncompleteIdentity, nil)
@@ -63,7 +63,7 @@ func (s speaker) provider(host string, c *call) (credentials.CredentialsProvider
 		c.secrets = append(c.secrets, presented)
 		provider, err := credentials.NewOIDCCredentialsProviderBuilder().
 			WithRoleArn(s.RoleARN).WithOIDCProviderARN(s.OIDCProviderARN).WithOIDCTokenFilePath(s.TokenFile).
-			WithRoleSessionName(s.SessionName).WithDurationSeconds(int(sessionLife.Seconds())).
+			WithRoleSessionName(sessionName).WithDurationSeconds(int(sessionLife.Seconds())).
 			WithSTSEndpoint(host).WithHttpOptions(stsTimeouts()).Build()
 		if err != nil {
 			return nil, lifetime{}, identityFault(codeIncompleteIdentity, nil)

@@ -122,7 +122,7 @@ func TestACallWithoutDeadlineEndsByItself(t *testing.T) {
 
 func TestOneServiceServesManyCallersAtOnce(t *testing.T) {
 	p := startPeer(t, working)
-	dialer := aliyun.NewDialer(aliyun.Options{})
+	dialer := aliyun.NewVendor(aliyun.Options{}).Dial
 	shared, err := dialer(p.connection())
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestNothingIsTriedTwice(t *testing.T) {
 
 func TestConnectionsAreReusedAlsoAfterErrors(t *testing.T) {
 	p := startPeer(t, answering(http.StatusServiceUnavailable, `{"RequestId":"R","Code":"ServiceUnavailable"}`))
-	dialer := aliyun.NewDialer(aliyun.Options{})
+	dialer := aliyun.NewVendor(aliyun.Options{}).Dial
 	for range 5 {
 		s, err := dialer(p.connection())
 		if err != nil {

@@ -78,11 +78,20 @@ func encodeEnvRecord(record Record) (string, error) {
 	return base64.StdEncoding.EncodeToString(text), nil
 }
 
-// password joins the tokens as the broker takes them at CONNECT.
+// Username is what the broker takes as the user of a CONNECT with tokens: the AccessKey id that they were issued for, and
+// the instance.
+func Username(keyID, instanceID string) string { return "Token|" + keyID + "|" + instanceID }
+
+// Password is what goes with it for one token.
+func Password(t token.Type, value token.Value) token.Value {
+	return token.NewValue(wireType(t) + "|" + value.Reveal())
+}
+
+// password joins the passwords of several tokens.
 func password(tokens []Issued) string {
 	var parts []string
 	for _, t := range sorted(tokens) {
-		parts = append(parts, wireType(t.Scope.Type), t.Value.Reveal())
+		parts = append(parts, Password(t.Scope.Type, t.Value).Reveal())
 	}
 	return strings.Join(parts, "|")
 }

@@ -205,7 +205,7 @@ func withdraw(values map[string]string) {
 // fields are the values under the names that templates use.
 func (l Layout) fields(record Record, renewAt time.Time) Fields {
 	f := Fields{
-		Username: fmt.Sprintf("Token|%s|%s", l.KeyID, l.InstanceID),
+		Username: Username(l.KeyID, l.InstanceID),
 		Password: password(record.Tokens),
 		ClientID: l.ClientID, GroupID: l.GroupID, DeviceID: l.DeviceID,
 		Host: l.Broker.Host, Port: port(l.Broker.TLSPort),

@@ -28,11 +28,6 @@ type Identity struct {
 	RoleName string
 	// Assume is a role to assume with the key that the above yields; zero: none.
 	Assume AssumedRole
-	// SessionName stands in the account's audit log; empty: the operator's name.
-	SessionName string
-	// STSEndpoint overrides the host (and port) of the security token service; empty: what the process's environment says,
-	// else the connection's region and network. The process's own token goes there: let nobody choose it freely.
-	STSEndpoint string
 }
 
 // AssumedRole is a role that is assumed with another key.
