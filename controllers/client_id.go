@@ -107,21 +107,19 @@ func clientIDKeys(object client.Object) []string {
 
 // findRival returns the first of the grants that go before this one for the client id at the instance; nil if none does.
 func (r *GrantReconciler) findRival(ctx context.Context, grant *v1alpha1.MqttTokenGrant, instanceID string) (*v1alpha1.MqttTokenGrant, error) {
-	if grant.Spec.Client.DeviceID == "" || !grant.DeletionTimestamp.IsZero() {
+	if !competes(grant) {
 		return nil, nil //nolint:nilnil // that there is none is an answer
 	}
-	id := desired.ClientID(grant.Spec.Client)
-	var list v1alpha1.MqttTokenGrantList
-	if err := r.List(ctx, &list, client.MatchingFields{clientIDIndex: id}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("looking for other grants of the client id: %w", err)
+	c, err := r.contestFor(ctx, desired.ClientID(grant.Spec.Client), instanceID)
+	if err != nil {
+		return nil, err
 	}
-	c := contest{clientID: id, instanceID: instanceID, now: r.Clock.Now(), grants: list.Items}
 	inherits := func(heir, of *v1alpha1.MqttTokenGrant) bool { return r.takesOver(ctx, heir, of) }
 	mine := c.claimOf(grant, inherits)
 	var first *v1alpha1.MqttTokenGrant
 	var best claim
-	for i := range list.Items {
-		rival := &list.Items[i]
+	for i := range c.grants {
+		rival := &c.grants[i]
 		if rival.UID == grant.UID || inherits(grant, rival) {
 			continue
 		}
@@ -138,6 +136,20 @@ func (r *GrantReconciler) findRival(ctx context.Context, grant *v1alpha1.MqttTok
 		}
 	}
 	return first, nil
+}
+
+// competes reports whether a grant asks for a client id: those for every client of a group and those in deletion do not.
+func competes(grant *v1alpha1.MqttTokenGrant) bool {
+	return grant.Spec.Client.DeviceID != "" && grant.DeletionTimestamp.IsZero()
+}
+
+// contestFor finds the grants that ask for a client id or have it. They belong to the cache.
+func (r *GrantReconciler) contestFor(ctx context.Context, id, instanceID string) (contest, error) {
+	var list v1alpha1.MqttTokenGrantList
+	if err := r.List(ctx, &list, client.MatchingFields{clientIDIndex: id}, client.UnsafeDisableDeepCopy); err != nil {
+		return contest{}, fmt.Errorf("looking for other grants of the client id: %w", err)
+	}
+	return contest{clientID: id, instanceID: instanceID, now: r.Clock.Now(), grants: list.Items}, nil
 }
 
 // takesOver reports whether a grant is the heir of another one.
