@@ -101,7 +101,8 @@ func New(ceiling *Ceiling, perSecond map[Operation]int32) *Budget {
 //
 // A caller that asks again keeps its place in the order of asking; its lane, deadline and number of calls become the new
 // ones. A caller that was granted its calls is granted them again until it says Done, for a minute, so that it may ask
-// before it prepares them and once more right before it makes them.
+// before it prepares them and once more right before it makes them. It waits anew if it is so late that others fill the
+// second by then.
 func (b *Budget) Take(ask Ask, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -48,6 +48,9 @@ func (l *line) take(in Ask, now time.Time) time.Duration {
 	if a.isQueued() {
 		l.order.remove(a)
 	}
+	if l.isOvertaken(a, now) {
+		a.granted = 0
+	}
 	a.lane, a.deadline, a.need = in.Lane, in.Deadline, max(1, in.N)-a.granted
 	if a.need <= 0 {
 		l.grantAgain(a, now)
@@ -138,8 +141,14 @@ func (l *line) grant(a *ask, now time.Time) {
 	l.changeAt(a, now.Add(memory))
 }
 
-// grantAgain counts the calls anew if they are made later than they were granted: an API server that hangs would let the
-// calls of many callers through at once, together with those that are granted then.
+// isOvertaken reports whether a caller comes so much later than it was granted its calls that there is no room for them any
+// more: an API server that hangs lets many callers go on at once.
+func (l *line) isOvertaken(a *ask, now time.Time) bool {
+	limit := wholeCalls(l.rate.at(now, *l.start))
+	return a.granted > 0 && now.Sub(a.counted) >= slack && l.window.room(a.granted, limit, now).After(now)
+}
+
+// grantAgain counts the calls anew if they are made later than they were granted.
 func (l *line) grantAgain(a *ask, now time.Time) {
 	if a.state != granted { // it waited for more calls than it needs now
 		a.state = granted
