@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Times are told twice here. The up time goes on only while a manager leads, the API server answers and nothing is wrong
@@ -35,14 +37,12 @@ type book struct {
 	unread     int
 	leftBehind map[string]bool
 	reported   map[string]bool
-	// excuses is how many reasons to revoke a token again there were when it was seen revoked first.
-	excuses map[string]int
 }
 
 func newBook() *book {
 	return &book{
 		born: map[string]time.Time{}, seen: map[string]bool{}, excused: map[string]bool{}, missing: map[string]time.Duration{},
-		lost: map[string]string{}, leftBehind: map[string]bool{}, reported: map[string]bool{}, excuses: map[string]int{},
+		lost: map[string]string{}, leftBehind: map[string]bool{}, reported: map[string]bool{},
 	}
 }
 
@@ -82,19 +82,6 @@ func (b *book) died(how string, at time.Time, alive []string) int {
 		}
 	}
 	return count
-}
-
-// revoked notes how many calls have revoked a token, and reports whether they are more than there are excuses for: each
-// that came since it was seen revoked first, and the one right before.
-func (b *book) revoked(id string, calls, excuses int) (most int, tooMany bool) {
-	if calls == 0 {
-		return 0, false
-	}
-	if _, known := b.excuses[id]; !known {
-		b.excuses[id] = excuses
-	}
-	most = 2 + excuses - b.excuses[id]
-	return most, calls > most
 }
 
 // problem is what is wrong with a token.
@@ -144,11 +131,12 @@ func (b *book) isLost(id string) bool { return b.lost[id] != "" || b.leftBehind[
 
 // doom is a set of tokens that must go in time.
 type doom struct {
-	grant, why string
-	ids        map[string]bool
+	grant types.NamespacedName
+	why   string
+	ids   map[string]bool
 	// carries is a topic filter instead: every token that carries it must go.
 	carries string
-	// from is when the clock started, overlap how long they may stay.
+	// from is when the clock started, overlap how long they may stay; over is for whoever checks, alone.
 	from    time.Duration
 	overlap time.Duration
 	over    bool

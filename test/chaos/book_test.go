@@ -122,15 +122,3 @@ func TestLeaks(t *testing.T) {
 		})
 	}
 }
-
-func TestATokenIsRevokedOnceUnlessThereIsAnExcuse(t *testing.T) {
-	b := newBook()
-	for i, step := range []struct {
-		calls, excuses int
-		want           bool
-	}{{0, 5, false}, {1, 5, false}, {2, 5, false}, {3, 5, true}, {3, 6, false}, {4, 6, true}} {
-		if _, got := b.revoked("a", step.calls, step.excuses); got != step.want {
-			t.Errorf("step %d: %v", i+1, got)
-		}
-	}
-}

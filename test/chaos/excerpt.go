@@ -8,7 +8,11 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
 )
 
 const (
@@ -56,8 +60,29 @@ func (w *world) excerpt(key types.NamespacedName) string {
 		}
 		lines = append(lines, "", "$ kubectl "+strings.Join(question, " "), answer)
 	}
-	lines = append(lines, "What the managers logged:")
+	lines = append(lines, "", "What is in the ledger:")
+	lines = append(lines, w.pagesOf(ctx, key.String())...)
+	lines = append(lines, "", "What the managers logged:")
 	return strings.Join(append(lines, w.logged(key)...), "\n") + "\n"
+}
+
+// pagesOf tells what the ledger says of a grant, or of all if none is named; no token is among it.
+func (w *world) pagesOf(ctx context.Context, grant string) []string {
+	var pages corev1.SecretList
+	if err := w.api.List(ctx, &pages, client.InNamespace(managerHome), client.MatchingFields{"type": string(ledger.Type)}); err != nil {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for i := range pages.Items {
+		page := &pages.Items[i]
+		facts, err := ledger.ReadFacts(&page.ObjectMeta)
+		if err == nil && grant != "" && facts.Grant != grant {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("  %s of %s in version %s, deleting %v: %+v %v; tokens %s", page.Name, facts.Grant,
+			page.ResourceVersion, page.DeletionTimestamp != nil, facts.Entries, err, strings.Join(w.tokensIn(page), " ")))
+	}
+	return lines
 }
 
 // logged quotes the managers' last words about a grant.

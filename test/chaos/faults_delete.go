@@ -25,6 +25,7 @@ const (
 func (w *world) deleteFaults() map[kind]inject {
 	return map[kind]inject{
 		deleteGrant: w.deleteGrant, deleteMany: w.deleteMany, deleteNamespace: w.deleteNamespace, deleteInstance: w.deleteInstance,
+		lostInstance: w.lostInstance,
 	}
 }
 
@@ -48,6 +49,27 @@ func (w *world) remove(ctx context.Context, object client.Object) error {
 
 func (w *world) deleteGrant(ctx context.Context, f fault) (string, error) {
 	return w.deleteGrants(ctx, []types.NamespacedName{f.target(0)})
+}
+
+// deleteDoomed deletes a grant whose tokens must be dead soon, whatever was done to it before.
+func (w *world) deleteDoomed(ctx context.Context, key types.NamespacedName, why string) (string, error) {
+	if err := w.remove(ctx, bareGrant(key)); err != nil {
+		return "", err
+	}
+	w.mustDie(&doom{grant: key, why: why, ids: w.aliveOf(key)})
+	return w.deleteGrants(ctx, []types.NamespacedName{key})
+}
+
+// lostInstance moves a grant to an instance that does not exist, and deletes it.
+func (w *world) lostInstance(ctx context.Context, f fault) (string, error) {
+	key := f.target(0)
+	w.excuse(key)
+	_, err := w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) { g.Spec.InstanceRef.Name = "nowhere" })
+	if err != nil {
+		return "", err
+	}
+	wait(f.between(1, 0, 3*time.Second))
+	return w.deleteDoomed(ctx, key, "deleted without an instance")
 }
 
 func (w *world) deleteMany(ctx context.Context, f fault) (string, error) {

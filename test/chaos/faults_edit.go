@@ -72,7 +72,7 @@ func (w *world) narrow(ctx context.Context, f fault) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		w.mustDie(&doom{grant: key.String(), why: "narrowed", carries: topic, overlap: overlapOf(grant)})
+		w.mustDie(&doom{grant: key, why: "narrowed", carries: topic, overlap: overlapOf(grant)})
 	}
 	return fmt.Sprint(taken), nil
 }
@@ -117,37 +117,55 @@ func (w *world) move(ctx context.Context, key types.NamespacedName, why string, 
 	if err != nil {
 		return "", err
 	}
-	w.mustDie(&doom{grant: key.String(), why: why, ids: before, overlap: overlapOf(grant)})
+	w.mustDie(&doom{grant: key, why: why, ids: before, overlap: overlapOf(grant)})
 	return key.String(), nil
 }
 
 // hold cuts a client off for a while: every token must go, and none may come.
 func (w *world) hold(ctx context.Context, f fault) (string, error) {
 	key := f.target(0)
-	w.excuse(key)
-	_, err := w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) { annotate(g, v1alpha1.HoldAnnotation, "chaos") })
-	if err != nil {
+	if _, err := w.putOnHold(ctx, key); err != nil {
 		return "", err
 	}
-	w.mustDie(&doom{grant: key.String(), why: "held", ids: w.aliveOf(key)})
 	wait(f.between(1, 2*time.Second, 15*time.Second))
 	if err := w.awaitHeld(ctx, key); err != nil {
 		return "", err
 	}
-	_, err = w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) { delete(g.Annotations, v1alpha1.HoldAnnotation) })
+	return key.String(), w.letBack(ctx, key)
+}
+
+// putOnHold returns the tokens that must go.
+func (w *world) putOnHold(ctx context.Context, key types.NamespacedName) (map[string]bool, error) {
 	w.excuse(key)
-	return key.String(), err
+	_, err := w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) { annotate(g, v1alpha1.HoldAnnotation, "chaos") })
+	if err != nil {
+		return nil, err
+	}
+	ids := w.aliveOf(key)
+	w.mustDie(&doom{grant: key, why: "held", ids: ids})
+	return ids, nil
+}
+
+func (w *world) letBack(ctx context.Context, key types.NamespacedName) error {
+	_, err := w.edit(ctx, key, func(g *v1alpha1.MqttTokenGrant) { delete(g.Annotations, v1alpha1.HoldAnnotation) })
+	w.excuse(key)
+	return err
 }
 
 // awaitHeld waits for a manager to see the hold: one that is lifted before there is a leader asks for nothing.
 func (w *world) awaitHeld(ctx context.Context, key types.NamespacedName) error {
-	return cluster.Eventually(ctx, heldWithin, func() (string, error) {
+	return w.awaitCondition(ctx, key, v1alpha1.HeldCondition, heldWithin)
+}
+
+// awaitCondition waits until a condition of a grant is true.
+func (w *world) awaitCondition(ctx context.Context, key types.NamespacedName, condition string, within time.Duration) error {
+	return cluster.Eventually(ctx, within, func() (string, error) {
 		var grant v1alpha1.MqttTokenGrant
 		if err := w.api.Get(ctx, key, &grant); err != nil {
 			return err.Error(), nil //nolint:nilerr // the API server may be away
 		}
-		if !apimeta.IsStatusConditionTrue(grant.Status.Conditions, v1alpha1.HeldCondition) {
-			return key.String() + " is not held", nil
+		if !apimeta.IsStatusConditionTrue(grant.Status.Conditions, condition) {
+			return key.String() + " is not " + condition, nil
 		}
 		return "", nil
 	})
@@ -171,7 +189,7 @@ func (w *world) reissueWithin(ctx context.Context, f fault, patience time.Durati
 	if err != nil {
 		return "", err
 	}
-	w.mustDie(&doom{grant: key.String(), why: "reissued", ids: before, overlap: patience})
+	w.mustDie(&doom{grant: key, why: "reissued", ids: before, overlap: patience})
 	return key.String(), nil
 }
 

@@ -7,6 +7,10 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
@@ -20,8 +24,14 @@ const (
 	leaderWithin = 40 * time.Second
 	// pointWithin is how long a manager may take to get to the point where it is to die.
 	pointWithin = 25 * time.Second
+	// pointAtMost bounds that with the time in which there is trouble.
+	pointAtMost = 90 * time.Second
+	// workEvery is how often there is new work that leads there.
+	workEvery = 2 * time.Second
 	// freezeFor is longer than a lease, so that another manager leads when the frozen one goes on.
 	freezeFor = 20 * time.Second
+	// readyWithin is how long the next one may take to let a client back meanwhile.
+	readyWithin = 15 * time.Second
 )
 
 var errNoLeader = errors.New("nobody leads")
@@ -95,48 +105,103 @@ func (w *world) freezeLeader(ctx context.Context, f fault) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	wait(f.between(0, time.Second, 3*time.Second))
+	key := f.target(0)
+	if _, err := w.putOnHold(ctx, key); err != nil {
+		return "", err
+	}
+	if err := w.awaitHeld(ctx, key); err != nil {
+		return "", errors.Join(err, w.letBack(ctx, key))
+	}
 	if err := w.managers.freeze(leader, true); err != nil {
-		return "", err
+		return "", errors.Join(err, w.letBack(ctx, key))
 	}
+	w.interrupted(time.Now())
 	wait(freezeFor)
-	after := w.managers.leader()
-	if err := w.managers.freeze(leader, false); err != nil {
+	after, err := w.outdate(ctx, key)
+	w.interrupted(time.Now()) // it may send the call that it was about to send
+	if err := errors.Join(err, w.managers.freeze(leader, false)); err != nil {
 		return "", err
 	}
-	next := "nobody"
-	if after != nil {
-		next = after.name
+	return fmt.Sprintf("%s for %s; meanwhile %s", leader.name, freezeFor, after), nil
+}
+
+// outdate lifts a hold that a frozen leader knows of, and lets the next one issue tokens that it does not know of: nobody
+// may take those away when the first one goes on. It returns who leads, and what came of that.
+func (w *world) outdate(ctx context.Context, held types.NamespacedName) (string, error) {
+	after := w.managers.leader()
+	if err := client.IgnoreNotFound(w.letBack(ctx, held)); err != nil {
+		return "", err
 	}
-	return fmt.Sprintf("%s for %s; %s led by then", leader.name, freezeFor, next), nil
+	if after == nil {
+		return "nobody led", nil
+	}
+	if err := w.awaitCondition(ctx, held, v1alpha1.ReadyCondition, readyWithin); err != nil {
+		return fmt.Sprintf("%s led, and %v", after.name, err), nil // another lane may have deleted it, or made trouble
+	}
+	return fmt.Sprintf("%s led and let %s back", after.name, held), nil
 }
 
 // killAt has a manager lead that dies at a point, and gives it work that leads there.
 func (w *world) killAt(point killpoint.Point, most int) inject {
 	return func(ctx context.Context, f fault) (string, error) {
-		if _, err := w.awaitLeader(ctx); err != nil {
-			return "", err
-		}
 		text := armed(point, 1+f.among(0, most))
-		doomed, err := w.armStandby(ctx, text)
+		doomed, err := w.armStandby(ctx, text) // while the lease of the one before it runs out
 		if err != nil {
 			return "", err
 		}
-		if leader := w.managers.leader(); leader != nil && leader != doomed {
-			if _, err := w.handOver(ctx, leader); err != nil {
-				return "", err
-			}
-		}
-		if err := w.makeWork(ctx, f, point); err != nil {
+		if err := w.makeLead(ctx, doomed); err != nil {
 			return "", err
+		}
+		if !w.leadTo(ctx, f, point, doomed) {
+			return fmt.Sprintf("%s did not get to %s", doomed.name, text), w.managers.end(doomed, terminated, syscall.SIGTERM)
+		}
+		w.settings.update(func(s *figures) { s.reached[point]++ })
+		return fmt.Sprintf("%s died at %s", doomed.name, text), nil
+	}
+}
+
+// makeLead has others give the lease up until a manager has it, or had it and died. Who gets it is for chance to say.
+func (w *world) makeLead(ctx context.Context, chosen *manager) error {
+	for {
+		leader, err := w.awaitLeader(ctx)
+		if err != nil || leader == chosen || chosen.ended() {
+			return err
+		}
+		if _, err := w.handOver(ctx, leader); err != nil {
+			return err
+		}
+	}
+}
+
+// leadTo makes work that leads a manager to a point until it dies there. Time in which it cannot work does not count.
+func (w *world) leadTo(ctx context.Context, f fault, point killpoint.Point, doomed *manager) bool {
+	ctx, cancel := context.WithTimeout(ctx, pointAtMost)
+	defer cancel()
+	for began := w.upTime(); ctx.Err() == nil && w.upTime()-began < pointWithin; f.dice[0]++ {
+		if !w.isTroubled() {
+			if err := w.makeWork(ctx, f, point); err != nil {
+				w.say("  %v", err) // the other lane may have deleted that one; there are more
+			}
 		}
 		select {
 		case <-doomed.process.Ended():
-			return fmt.Sprintf("%s died at %s", doomed.name, text), nil
-		case <-time.After(pointWithin):
+			return doomed.how == ""
+		case <-time.After(workEvery):
 		}
-		return fmt.Sprintf("%s did not get to %s", doomed.name, text), w.managers.end(doomed, terminated, syscall.SIGTERM)
 	}
+	return false
+}
+
+func (w *world) isTroubled() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.troubled) > 0
+}
+
+func (w *world) upTime() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.up
 }
 
 // armStandby replaces the standby by one that dies at a point.
@@ -166,29 +231,16 @@ func (w *world) armStandby(ctx context.Context, text string) (*manager, error) {
 
 // makeWork leads to a point that is rarely reached by itself.
 func (w *world) makeWork(ctx context.Context, f fault, point killpoint.Point) error {
-	var err error
-	switch point {
-	case killpoint.AfterLedger, killpoint.AfterRevoke:
-		_, err = w.reissue(ctx, f)
-		if err == nil {
-			f.dice[0]++
-			_, err = w.reissue(ctx, f)
-		}
-		if err == nil {
-			f.dice[0]++
-			_, err = w.reissue(ctx, f)
-		}
-	case killpoint.BeforeFinalizer:
-		go func() {
-			if _, err := w.deleteGrant(ctx, f); err != nil {
-				w.say("  %v", err)
-			}
-		}()
-	case killpoint.AfterApply, killpoint.AfterSecret, killpoint.AfterStatus:
-		f.dice[0]++
-		_, err = w.reissue(ctx, f)
+	if point != killpoint.BeforeFinalizer {
+		_, err := w.reissue(ctx, f)
+		return err
 	}
-	return err
+	w.errands.Go(func() {
+		if _, err := w.deleteGrant(context.WithoutCancel(ctx), f); err != nil {
+			w.say("  %v", err)
+		}
+	})
+	return nil
 }
 
 func (w *world) restartAPI(atOnce bool) inject {

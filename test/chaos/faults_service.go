@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -38,9 +39,10 @@ func (w *world) serviceFaults() map[kind]inject {
 		slowService: w.broken(5*time.Second, 15*time.Second, func(f fault) wire.Faults {
 			return wire.Faults{Latency: wire.Duration(f.between(2, 500*time.Millisecond, 3*time.Second))}
 		}),
-		dropReply:  w.unread(wire.FaultDropReply),
-		resetReply: w.unread(wire.FaultReset),
-		clockSkew:  w.skew,
+		dropReply:       w.unread(wire.FaultDropReply),
+		resetReply:      w.unread(wire.FaultReset),
+		loseRevokeReply: w.loseRevokeReply,
+		clockSkew:       w.skew,
 	}
 }
 
@@ -70,7 +72,7 @@ func (w *world) unread(how wire.FaultKind) inject {
 			return "", err
 		}
 		if _, err := w.reissueWithin(ctx, f, unreadRetries); err != nil {
-			return "", err
+			return "", errors.Join(err, w.cloud.SetFaults(wire.Faults{}))
 		}
 		left := w.awaitUnread(ctx, times)
 		w.mu.Lock()
@@ -78,6 +80,31 @@ func (w *world) unread(how wire.FaultKind) inject {
 		w.mu.Unlock()
 		return fmt.Sprintf("%d replies", times-left), w.cloud.SetFaults(wire.Faults{})
 	}
+}
+
+// loseRevokeReply has tokens revoked, and keeps the manager from reading that they are.
+func (w *world) loseRevokeReply(ctx context.Context, f fault) (string, error) {
+	const times = 1 // a second attempt at the token comes after its backoff
+	kinds := []wire.FaultKind{wire.FaultDropReply, wire.FaultReset}
+	w.unheard(times)
+	err := w.cloud.SetFaults(wire.Faults{Calls: []wire.Fault{{Kind: kinds[f.among(1, len(kinds))], Operation: state.Revoke, Times: times}}})
+	if err != nil {
+		return "", err
+	}
+	if _, err := w.reissue(ctx, f); err != nil {
+		return "", errors.Join(err, w.cloud.SetFaults(wire.Faults{}))
+	}
+	left := w.awaitUnread(ctx, times)
+	err = w.cloud.SetFaults(wire.Faults{})
+	w.unheard(-left)
+	return fmt.Sprintf("%d replies", times-left), err
+}
+
+// unheard notes how many replies about revocations get lost.
+func (w *world) unheard(times int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.repeats.unheard += times
 }
 
 // skew puts the service's clock off, and back.

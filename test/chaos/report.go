@@ -16,22 +16,22 @@ type invariant string
 
 // The promises.
 const (
-	onRecord  invariant = "a live token is in a Secret, in the ledger, or an orphan"
-	access    invariant = "a client with a valid grant has tokens that work"
-	connected invariant = "an MQTT client stays connected, or reconnects"
-	narrowed  invariant = "what exceeds the grant is dead after the overlap"
-	deleted   invariant = "a token of a deleted grant is dead or in the ledger"
-	budgeted  invariant = "no second has more calls than the quota"
-	whole     invariant = "no reader sees half a Secret"
-	repaired  invariant = "a damaged Secret is whole again within 30 s"
-	inTime    invariant = "a deletion ends by its deadline"
-	nothing   invariant = "nothing is left at the end"
-	once      invariant = "a token is revoked once, or once more by a new leader"
-	discreet  invariant = "no token or key in logs, events or statuses"
+	onRecord    invariant = "a live token is in a Secret, in the ledger, or an orphan"
+	access      invariant = "a client with a valid grant has tokens that work"
+	connected   invariant = "an MQTT client stays connected, or reconnects"
+	narrowed    invariant = "what exceeds the grant is dead after the overlap"
+	deleted     invariant = "a token of a deleted grant is dead or in the ledger"
+	revokedOnce invariant = "a token is revoked once, if no leader ends meanwhile"
+	budgeted    invariant = "no second has more calls than the quota"
+	whole       invariant = "no reader sees half a Secret"
+	repaired    invariant = "a damaged Secret is whole again within 30 s"
+	inTime      invariant = "a deletion ends by its deadline"
+	nothing     invariant = "nothing is left at the end"
+	discreet    invariant = "no token or key in logs, events or statuses"
 )
 
 func invariants() []invariant {
-	return []invariant{onRecord, access, connected, narrowed, deleted, budgeted, whole, repaired, inTime, once, nothing, discreet}
+	return []invariant{onRecord, access, connected, narrowed, deleted, revokedOnce, budgeted, whole, repaired, inTime, nothing, discreet}
 }
 
 // tally counts checks and violations. It is safe for concurrent use.

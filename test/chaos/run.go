@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/state"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/wire"
@@ -78,7 +80,6 @@ func (w *world) observe(ctx context.Context) {
 	maps.Copy(work, w.editFaults())
 	maps.Copy(work, w.secretFaults())
 	maps.Copy(work, w.deleteFaults())
-	maps.Copy(work, w.corneredFaults())
 	lanes.Go(func() {
 		w.lane(injecting, schedule(w.o.seed, processLane, only(processKinds(), w.o.only), 2*time.Second, 6*time.Second), w.processFaults())
 	})
@@ -86,6 +87,7 @@ func (w *world) observe(ctx context.Context) {
 		w.lane(injecting, schedule(w.o.seed, workLane, only(workKinds(), w.o.only), time.Second, 4*time.Second), work)
 	})
 	lanes.Wait()
+	w.errands.Wait()
 	w.say("no more faults")
 	wait(calmFor)
 	silence()
@@ -116,7 +118,7 @@ func (w *world) takeDown(ctx context.Context) {
 	err := cluster.Eventually(ctx, emptyWithin, func() (string, error) { return w.left(ctx), nil })
 	w.checked(nothing, 1)
 	if err != nil {
-		w.violated(nothing, "%v", err)
+		w.violated(nothing, "%v\n%s", err, strings.Join(w.pagesOf(ctx, ""), "\n"))
 	}
 }
 
@@ -202,12 +204,25 @@ func (w *world) noteTrouble(name, text string) {
 	}
 }
 
+// reachedPoints tells how many managers died at a kill point, and at which points none did.
+func reachedPoints(reached map[killpoint.Point]int) string {
+	deaths, never := 0, []string{}
+	for _, point := range killpoint.Points() {
+		deaths += reached[point]
+		if reached[point] == 0 {
+			never = append(never, string(point))
+		}
+	}
+	return fmt.Sprintf("%d; %s", deaths, cmp.Or(strings.Join(never, " "), "none"))
+}
+
 // figures are the lines below the table.
 func (w *world) figures() [][2]string {
-	calls, peaks := w.cloud.Calls(), w.cloud.Peaks()
+	calls, peaks, repeated := w.cloud.Calls(), w.cloud.Peaks(), again(w.revocations())
 	alive := w.alive()
 	w.mu.Lock()
 	orphans, left, excused := len(w.book.lost)+len(w.book.leftBehind), len(w.book.orphans(alive)), len(w.book.excused)
+	unheard := w.repeats.unheard
 	unread, up, ended, longest, slowest := w.book.unread, w.up, w.endings.ended, w.endings.longest, w.endings.slowest
 	w.mu.Unlock()
 	w.settings.mu.Lock()
@@ -221,13 +236,14 @@ func (w *world) figures() [][2]string {
 		{"takeovers; longest time without a leader", fmt.Sprintf("%d; %s", f.takeovers, f.leaderless.Round(100*time.Millisecond))},
 		{"longest takeover after SIGTERM", f.takeover.Round(100 * time.Millisecond).String()},
 		{"working time", up.Round(time.Second).String()},
+		{"deaths at kill points; points never reached", reachedPoints(f.reached)},
+		{"tokens revoked again; replies about that lost", fmt.Sprintf("%d; %d", repeated, unheard)},
 		{"orphans; most by one death; by SIGTERM", fmt.Sprintf("%d; %d; %d", orphans, f.mostLost, f.lostByTerm)},
 		{"replies lost; orphans alive at the end", fmt.Sprintf("%d; %d", unread, left)},
 		{"tokens whose record we destroyed", fmt.Sprint(excused)},
 		{"grants deleted; longest", fmt.Sprintf("%d; %s (%s)", ended, longest.Round(time.Second), slowest)},
 		{"longest life beyond the overlap", fmt.Sprintf("%s (%s)", f.worstLate.Round(100*time.Millisecond), f.worstLateGrant)},
 		{"clients: publications; connections; longest gap", fmt.Sprintf("%d; %d; %s", f.publications, f.reconnects, f.clientGap.Round(100*time.Millisecond))},
-		{"tokens revoked once more", fmt.Sprint(f.again)},
 		{"versions of token Secrets seen", fmt.Sprint(f.versions)},
 		{"secrets looked for", fmt.Sprint(w.texts.count())},
 	}

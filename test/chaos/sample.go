@@ -35,9 +35,7 @@ type standing struct {
 	// excused says since when it need not have access: the grant is new, was held, or its Secret was damaged by us.
 	excused bool
 	since   time.Duration
-	// damage is what we did to the Secret.
-	damage damage
-	// denied says that a violation was told already.
+	// told says that a violation was told already.
 	told bool
 }
 
@@ -61,9 +59,10 @@ func (w *world) keepTime(ctx context.Context) {
 			}
 			before, lastLed = leader, now
 		}
-		alive := w.alive()
+		alive, revocations := w.alive(), w.revocations()
 		w.mu.Lock()
 		w.book.notice(now, alive)
+		w.repeats.notice(now, revocations)
 		if leader != nil && len(w.troubled) == 0 {
 			w.up += min(now.Sub(last), 2*tick)
 		}
@@ -125,7 +124,7 @@ func (w *world) check(ctx context.Context, s *snapshot) {
 	w.checkDooms()
 	w.checkEndings(s)
 	w.checkCalls()
-	w.checkRevocations()
+	w.checkRepeats()
 	for key := range s.grants {
 		w.checkAccess(ctx, key, s.grants[key], s.secrets[key])
 	}
@@ -188,36 +187,39 @@ func (w *world) describe(id string) string {
 func (w *world) checkDooms() {
 	alive := w.cloud.State().Tokens()
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, d := range w.dooms {
-		if d.over {
-			continue
-		}
-		w.checked(narrowed, 1)
-		left := ""
-		for _, t := range alive {
-			_, validity := w.cloud.State().Lookup(t.ID)
-			hit := d.ids[t.ID] || d.carries != "" && slices.Contains(t.Topics, d.carries)
-			if hit && validity == state.Valid && !w.book.isLost(t.ID) {
-				left = t.ID
-				break
-			}
-		}
-		late := d.late(w.up)
+	up, open := w.up, slices.DeleteFunc(slices.Clone(w.dooms), func(d *doom) bool { return d.over })
+	w.mu.Unlock()
+	w.checked(narrowed, len(open))
+	for _, d := range open {
+		left, late := w.survivor(d, alive), d.late(up)
 		switch {
 		case left == "":
 			d.over = d.carries == "" || late > queueWithin
 		case late > queueWithin:
 			d.over = true
-			w.violated(narrowed, "%s: token %s of grant %s is alive %s of working time after the overlap", d.why, left, d.grant, late.Round(time.Second))
+			w.broke(narrowed, d.grant, "%s: token %s of grant %s is alive %s of working time after the overlap", d.why, left, d.grant, late.Round(time.Second))
 		case late > 0:
 			w.settings.update(func(f *figures) {
 				if late > f.worstLate {
-					f.worstLate, f.worstLateGrant = late, d.grant+", "+d.why
+					f.worstLate, f.worstLateGrant = late, d.grant.String()+", "+d.why
 				}
 			})
 		}
 	}
+}
+
+// survivor returns a token that is alive although it must go; empty if there is none.
+func (w *world) survivor(d *doom, tokens []state.Token) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range tokens {
+		_, validity := w.cloud.State().Lookup(t.ID)
+		hit := d.ids[t.ID] || d.carries != "" && slices.Contains(t.Topics, d.carries)
+		if hit && validity == state.Valid && !w.book.isLost(t.ID) {
+			return t.ID
+		}
+	}
+	return ""
 }
 
 func (w *world) checkEndings(s *snapshot) {
@@ -248,24 +250,17 @@ func (w *world) checkCalls() {
 	}
 }
 
-// checkRevocations looks for tokens that are revoked again and again. An end of a leader, between the call and its record,
-// may be to blame for one call more, and so may a call whose answer was lost or could not be understood.
-func (w *world) checkRevocations() {
-	failed := w.cloud.Calls()[state.Revoke].Failed
-	w.settings.mu.Lock()
-	excuses := w.settings.deaths + failed
-	w.settings.mu.Unlock()
-	again := 0
+// checkRepeats looks for tokens that were revoked again without need.
+func (w *world) checkRepeats() {
+	revocations := w.revocations()
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, t := range w.cloud.State().Tokens() {
-		again += max(0, t.Revocations-1)
-		w.checked(once, min(t.Revocations, 1))
-		if most, more := w.book.revoked(t.ID, t.Revocations, excuses); more {
-			w.violatedOnce(once, t.ID, "%d calls revoked token %s, at most %d can be explained", t.Revocations, t.ID, most)
-		}
+	w.repeats.notice(time.Now(), revocations)
+	problems := w.repeats.judge(revocations)
+	w.mu.Unlock()
+	w.checked(revokedOnce, len(revocations))
+	for _, id := range problems {
+		w.broke(revokedOnce, w.ownerOf(id), "token %s was revoked %d times, and no end of a leader or lost reply explains it", w.describe(id), revocations[id])
 	}
-	w.settings.update(func(f *figures) { f.again = again })
 }
 
 // checkAccess holds what a grant's Secret offers against what the service takes.

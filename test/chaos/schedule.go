@@ -35,6 +35,7 @@ const (
 	slowService     kind = "slow-service"
 	dropReply       kind = "drop-reply"
 	resetReply      kind = "reset-reply"
+	loseRevokeReply kind = "lose-revoke-reply"
 	clockSkew       kind = "clock-skew"
 	widen           kind = "widen"
 	narrow          kind = "narrow"
@@ -47,12 +48,12 @@ const (
 	dropLabels      kind = "drop-labels"
 	dropAnnotations kind = "drop-annotations"
 	dropOwner       kind = "drop-owner"
-	freezeSecret    kind = "immutable-hold"
-	stripDelete     kind = "strip-facts-delete"
-	stripHold       kind = "strip-facts-hold"
-	lostInstance    kind = "lost-instance-delete"
 	dropFinalizer   kind = "drop-finalizer"
 	deleteSecret    kind = "delete-secret"
+	immutable       kind = "immutable"
+	stripHold       kind = "strip-hold"
+	stripDelete     kind = "strip-delete"
+	lostInstance    kind = "lost-instance"
 	deleteGrant     kind = "delete-grant"
 	deleteMany      kind = "delete-many"
 	deleteNamespace kind = "delete-namespace"
@@ -68,9 +69,9 @@ func processKinds() []kind {
 
 func workKinds() []kind {
 	return []kind{
-		outage, errorStorm, throttling, slowService, dropReply, resetReply, clockSkew, widen, narrow, moveClient, moveInstance,
-		hold, reissue, editPassword, dropKey, dropLabels, dropAnnotations, dropOwner, dropFinalizer, deleteSecret, deleteGrant,
-		deleteMany, deleteNamespace, deleteInstance, freezeSecret, stripDelete, stripHold, lostInstance,
+		outage, errorStorm, throttling, slowService, dropReply, resetReply, loseRevokeReply, clockSkew, widen, narrow, moveClient,
+		moveInstance, hold, reissue, editPassword, dropKey, dropLabels, dropAnnotations, dropOwner, dropFinalizer, deleteSecret,
+		immutable, stripHold, stripDelete, lostInstance, deleteGrant, deleteMany, deleteNamespace, deleteInstance,
 	}
 }
 

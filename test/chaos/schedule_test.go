@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
 )
 
 func plan(seed, lane uint64) []fault {
@@ -72,5 +74,19 @@ func TestOnly(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestEachRoundBeginsWithTheKillPoints(t *testing.T) {
+	faults := schedule(7, processLane, processKinds(), time.Second, 4*time.Second)
+	for round := range 3 {
+		var first []kind
+		for _, f := range faults[round*len(processKinds()):][:len(killpoint.Points())] {
+			first = append(first, f.kind)
+		}
+		want := []kind{killAfterApply, killAfterLedger, killAfterRevoke, killAfterSecret, killAfterStatus, killBeforeFinalizer}
+		if diff := cmp.Diff(want, slices.Sorted(slices.Values(first))); diff != "" {
+			t.Errorf("round %d (-want +got):\n%s", round, diff)
+		}
 	}
 }

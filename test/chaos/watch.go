@@ -65,10 +65,9 @@ func (w *world) seeTokens(secret *corev1.Secret) {
 	missing := defect(secret)
 	w.mu.Lock()
 	w.book.record(w.tokensIn(secret)...)
-	s := w.standing[key]
-	blamed := s != nil && s.damage.see(secret.ResourceVersion, missing == "")
+	ours := w.damagesOf(key).see(secret.ResourceVersion, missing == "")
 	w.mu.Unlock()
-	if missing != "" && !blamed {
+	if missing != "" && !ours {
 		w.violated(whole, "Secret %s in version %s, deleting %v: %s", key, secret.ResourceVersion, secret.DeletionTimestamp != nil, missing)
 	}
 }

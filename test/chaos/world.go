@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/broker"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/state"
@@ -52,14 +53,18 @@ type world struct {
 
 	mu       sync.Mutex
 	book     *book
+	repeats  *repeats
 	endings  endings
 	dooms    []*doom
 	standing map[types.NamespacedName]*standing
+	damages  map[types.NamespacedName]*damages
 	texts    leaks
 	up       time.Duration
 	extras   int
 	// troubled says why the service or the API server is not in order now.
 	troubled map[string]bool
+	// errands are deletions that a lane does not wait for.
+	errands sync.WaitGroup
 }
 
 // figures are what the table tells beside the invariants.
@@ -67,6 +72,7 @@ type figures struct {
 	mu                       sync.Mutex
 	faults                   map[kind]int
 	deaths                   int
+	reached                  map[killpoint.Point]int
 	mostLost                 int
 	lostByTerm               int
 	leaderless, takeover     time.Duration
@@ -76,7 +82,6 @@ type figures struct {
 	clientGap                time.Duration
 	reconnects, publications int
 	versions                 int
-	again                    int // calls that revoked what was revoked already
 }
 
 func (f *figures) update(change func(*figures)) {
@@ -87,9 +92,9 @@ func (f *figures) update(change func(*figures)) {
 
 func newWorld(o options, folder string, out io.Writer) *world {
 	return &world{
-		tally: newTally(out), o: o, folder: folder, book: newBook(), endings: endings{open: map[string]*ending{}},
-		standing: map[types.NamespacedName]*standing{}, troubled: map[string]bool{}, texts: newLeaks(),
-		settings: figures{faults: map[kind]int{}},
+		tally: newTally(out), o: o, folder: folder, book: newBook(), repeats: newRepeats(), endings: endings{open: map[string]*ending{}},
+		standing: map[types.NamespacedName]*standing{}, damages: map[types.NamespacedName]*damages{}, troubled: map[string]bool{}, texts: newLeaks(),
+		settings: figures{faults: map[kind]int{}, reached: map[killpoint.Point]int{}},
 	}
 }
 
@@ -281,6 +286,9 @@ func (w *world) trouble(what string, is bool) {
 // managerDied counts which tokens went with a manager.
 func (w *world) managerDied(m *manager, at time.Time) {
 	led := m.hasLease()
+	if led {
+		w.interrupted(at)
+	}
 	how := m.how
 	if how == "" {
 		how = "ended by itself"
@@ -311,6 +319,24 @@ func (w *world) managerDied(m *manager, at time.Time) {
 		role = "leader"
 	}
 	w.say("  %s (%s) %s; %d token(s) may have gone with it", m.name, role, how, lost)
+}
+
+// interrupted notes that a leader may not have written down what it did last.
+func (w *world) interrupted(at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.repeats.interrupted(at)
+}
+
+// revocations tells how often each token was revoked, if it was.
+func (w *world) revocations() map[string]int {
+	times := map[string]int{}
+	for _, t := range w.cloud.State().Tokens() {
+		if t.Revocations > 0 {
+			times[t.ID] = t.Revocations
+		}
+	}
+	return times
 }
 
 // alive lists the ids of the tokens that the service takes now.

@@ -287,6 +287,37 @@ func TestUnknownTokens(t *testing.T) {
 	}
 }
 
+func TestRevocationsCountsTheCallsForAToken(t *testing.T) {
+	elsewhere := state.Caller{KeyID: "key-a", InstanceID: "post-cn-parents"}
+	for sentence, tc := range map[string]struct {
+		callers []state.Caller
+		behind  bool
+		want    int
+	}{
+		"no call":                         {},
+		"one call":                        {callers: []state.Caller{owner}, want: 1},
+		"a call that was needless, too":   {callers: []state.Caller{owner, owner}, want: 2},
+		"none over another instance":      {callers: []state.Caller{elsewhere}},
+		"none that the service refuses":   {callers: []state.Caller{{KeyID: "key-b", InstanceID: "post-cn-a"}}},
+		"nothing behind the owner's back": {behind: true},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			s, _ := open(t)
+			text := issue(t, s)
+			for _, caller := range tc.callers {
+				_ = s.Revoke(caller, text)
+			}
+			if tc.behind {
+				s.RevokeByID(state.IDOf(text))
+			}
+			held, _ := s.Resolve(text)
+			if diff := cmp.Diff(tc.want, held.Revocations); diff != "" {
+				t.Errorf("revocations (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestQuotasArePerAccountOperationAndSecond(t *testing.T) {
 	s, clock := open(t, func(o *state.Options) {
 		o.Quotas = state.Quotas{Query: 2, Revoke: 1}
