@@ -52,6 +52,8 @@ type Options struct {
 	Folder string
 	// CRDs are files or folders with kinds that the controllers know from their start; they notice later ones within 30 s.
 	CRDs []string
+	// WithNodes says that nodes will join: the controllers run that make pods, and nodes may do what nodes need.
+	WithNodes bool
 	// Audited is a user whose requests the API server writes down; empty: nobody's.
 	Audited string
 	// OnEnd learns of a controller manager that ended by itself.
@@ -122,6 +124,9 @@ func newEnvironment(o Options) (*envtest.Environment, error) {
 	}
 	// As strict as a cluster can be about owner references: the manager must be allowed to block a deletion.
 	plane.APIServer.Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
+	if o.WithNodes {
+		plane.APIServer.Configure().Set("authorization-mode", "Node,RBAC").Append("enable-admission-plugins", "NodeRestriction")
+	}
 	if err := o.audit(plane.APIServer); err != nil {
 		return nil, err
 	}
@@ -174,26 +179,44 @@ func (c *Cluster) complete(ctx context.Context) error {
 	return c.startControllers(ctx)
 }
 
-// startControllers starts those controllers of kube-controller-manager that a cluster without nodes needs; each with the
-// role that Kubernetes made for it.
-func (c *Cluster) startControllers(ctx context.Context) error {
-	user, err := c.environment.AddUser(envtest.User{Name: "system:kube-controller-manager"}, nil)
+// Identify makes a user that the API server knows by a certificate, and returns its kubeconfig, a file named after the program
+// that will use it.
+func (c *Cluster) Identify(program, user string, groups ...string) (string, error) {
+	made, err := c.environment.AddUser(envtest.User{Name: user, Groups: groups}, nil)
 	if err != nil {
-		return fmt.Errorf("making an identity for kube-controller-manager: %w", err)
+		return "", fmt.Errorf("making an identity for %s: %w", program, err)
 	}
-	text, err := user.KubeConfig()
+	text, err := made.KubeConfig()
 	if err != nil {
-		return fmt.Errorf("making a kubeconfig for kube-controller-manager: %w", err)
+		return "", fmt.Errorf("making a kubeconfig for %s: %w", program, err)
 	}
-	kubeconfig := filepath.Join(c.options.Folder, "kube-controller-manager.kubeconfig")
+	kubeconfig := filepath.Join(c.options.Folder, program+".kubeconfig")
 	if err := os.WriteFile(kubeconfig, text, secretFileMode); err != nil {
-		return fmt.Errorf("writing a kubeconfig for kube-controller-manager: %w", err)
+		return "", fmt.Errorf("writing a kubeconfig for %s: %w", program, err)
+	}
+	return kubeconfig, nil
+}
+
+// startControllers starts those controllers of kube-controller-manager that the cluster needs; each with the role that
+// Kubernetes made for it.
+func (c *Cluster) startControllers(ctx context.Context) error {
+	kubeconfig, err := c.Identify(controllerManager, "system:kube-controller-manager")
+	if err != nil {
+		return err
+	}
+	ca := filepath.Join(c.options.Folder, "ca.crt")
+	if err := os.WriteFile(ca, c.Config.CAData, secretFileMode); err != nil {
+		return fmt.Errorf("writing the API server's certificate: %w", err)
+	}
+	controllers := "garbage-collector-controller,namespace-controller,serviceaccount-controller,clusterrole-aggregation-controller"
+	if c.options.WithNodes {
+		controllers += ",deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,disruption-controller,root-ca-certificate-publisher-controller"
 	}
 	c.controllers, err = StartProcess(ctx, Command{
 		Name: controllerManager, Path: filepath.Join(c.options.Assets, controllerManager), LogFolder: c.options.Folder,
 		Arguments: []string{
 			"--kubeconfig=" + kubeconfig, "--use-service-account-credentials", "--leader-elect=false", "--secure-port=0",
-			"--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller,clusterrole-aggregation-controller",
+			"--root-ca-file=" + ca, "--controllers=" + controllers,
 		},
 	}, c.options.OnEnd)
 	return err

@@ -102,13 +102,13 @@ func Tail(file string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// Run runs a command to its end and returns what it printed.
+// Run runs a command to its end and returns its output. What it warns of is told only if it fails.
 func Run(ctx context.Context, path string, arguments ...string) (string, error) {
-	var output bytes.Buffer
+	var output, complaints bytes.Buffer
 	child := exec.CommandContext(ctx, path, arguments...)
-	child.Stdout, child.Stderr = &output, &output
+	child.Stdout, child.Stderr = &output, &complaints
 	if err := child.Run(); err != nil {
-		return "", fmt.Errorf("running %s %s: %w: %s", filepath.Base(path), strings.Join(arguments, " "), err, strings.TrimSpace(output.String()))
+		return "", fmt.Errorf("running %s %s: %w: %s", filepath.Base(path), strings.Join(arguments, " "), err, strings.TrimSpace(complaints.String()+output.String()))
 	}
 	return output.String(), nil
 }
