@@ -12,6 +12,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/story"
 )
 
 func main() {
@@ -25,7 +27,7 @@ func main() {
 	}
 	log.SetLogger(logr.Discard()) // what the libraries have to say is not part of the story
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := play(ctx, o, newPrinter(os.Stdout))
+	err := play(ctx, o, story.NewPrinter(os.Stdout))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "playground:", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/story"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/device"
 )
 
@@ -24,7 +25,7 @@ const (
 // playground is everything that runs, and what the story has come to know.
 type playground struct {
 	o options
-	*printer
+	*story.Printer
 
 	folder string // logs, kubeconfigs and mounted Secrets
 	onEnd  func(error)
@@ -47,17 +48,17 @@ type app struct {
 }
 
 // play starts everything, tells the story, stays up unless it is to end at once, and stops everything.
-func play(ctx context.Context, o options, p *printer) (err error) {
+func play(ctx context.Context, o options, p *story.Printer) (err error) {
 	folder, err := os.MkdirTemp("", "mqtt-token-playground-")
 	if err != nil {
 		return fmt.Errorf("making a folder to work in: %w", err)
 	}
-	p.line("The MQTT token operator at work, on this machine alone. Logs: " + folder)
+	p.Line("The MQTT token operator at work, on this machine alone. Logs: " + folder)
 	running, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	g := &playground{o: o, printer: p, folder: folder, onEnd: func(err error) { cancel(err) }}
+	g := &playground{o: o, Printer: p, folder: folder, onEnd: func(err error) { cancel(err) }}
 	g.press.mount.Folder, g.dashboard.mount.Folder = filepath.Join(folder, "press-07"), filepath.Join(folder, "dashboard")
-	err = g.tell(running)
+	err = story.Tell(running, p, g, storyWithin, plot())
 	if err == nil && !o.once {
 		g.farewell()
 		<-running.Done()
@@ -66,29 +67,11 @@ func play(ctx context.Context, o options, p *printer) (err error) {
 	switch {
 	case err == nil:
 	case ctx.Err() == nil:
-		g.failed(err)
+		g.Failed(err)
 	case !o.once:
 		err = nil // somebody ended it, which is how it ends
 	}
 	return errors.Join(err, g.close(err))
-}
-
-// tell tells the story, step by step, up to the first one that does not hold.
-func (g *playground) tell(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, storyWithin, fmt.Errorf("the story took longer than %s", storyWithin))
-	defer cancel()
-	for _, s := range story() {
-		g.step(s.title)
-		err := s.run(g, ctx)
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("step %d of %d, %q, did not hold: %w", g.steps, len(story()), s.title, err)
-		}
-	}
-	g.line(fmt.Sprintf("\nEvery step held, in %d s.", int(time.Since(g.began).Seconds())))
-	return nil
 }
 
 // farewell says what one can do now.
@@ -99,7 +82,7 @@ func (g *playground) farewell() {
 			kubectl = relative
 		}
 	}
-	g.line(fmt.Sprintf(`
+	g.Line(fmt.Sprintf(`
 It stays up until Ctrl-C. In another terminal:
 
   export KUBECONFIG=%[1]s
@@ -113,7 +96,7 @@ The simulator's admin endpoint, for instance: curl -s http://%[4]s/tokens`,
 
 // close stops everything, what depends on others first. The logs stay after a failure; credentials never do.
 func (g *playground) close(failure error) error {
-	g.line("\nStopping.")
+	g.Line("\nStopping.")
 	g.press.Close()
 	g.dashboard.Close()
 	if g.manager != nil {
@@ -130,8 +113,8 @@ func (g *playground) close(failure error) error {
 		return errors.Join(append(faults, os.RemoveAll(g.folder))...)
 	}
 	if g.manager != nil {
-		g.line("The end of " + g.manager.Log + ":")
-		g.block(g.manager.Tail(tailLines))
+		g.Line("The end of " + g.manager.Log + ":")
+		g.Block(g.manager.Tail(tailLines))
 	}
 	return errors.Join(append(faults, g.removeCredentials())...)
 }

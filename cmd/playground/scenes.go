@@ -57,7 +57,7 @@ func (g *playground) connectClients(ctx context.Context) error {
 	if err := g.dashboard.Subscribe(allTelemetry); err != nil {
 		return err
 	}
-	g.held("%s is connected over TLS and listens to %s", dashboardName, allTelemetry)
+	g.Held("%s is connected over TLS and listens to %s", dashboardName, allTelemetry)
 	if err := g.borrowMosquitto(ctx); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (g *playground) connectClients(ctx context.Context) error {
 	if err := g.deliver(ctx); err != nil {
 		return err
 	}
-	g.held("%s published to %s, and %s received it", pressName, telemetry, dashboardName)
+	g.Held("%s published to %s, and %s received it", pressName, telemetry, dashboardName)
 	return nil
 }
 
@@ -78,13 +78,13 @@ func (g *playground) borrowMosquitto(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !done:
-		g.note("%s is not installed here; going on without", mosquittoPublisher)
+		g.Note("%s is not installed here; going on without", mosquittoPublisher)
 		return nil
 	}
 	if err := g.dashboard.Expect(ctx, message); err != nil {
 		return err
 	}
-	g.held("%s published with the files of %s", mosquittoPublisher, pressName)
+	g.Held("%s published with the files of %s", mosquittoPublisher, pressName)
 	return nil
 }
 
@@ -125,14 +125,14 @@ func (g *playground) overstep(ctx context.Context) error {
 	if said.Code != codeTopic {
 		return fmt.Errorf("the broker's notice has code %d, not %d", said.Code, codeTopic)
 	}
-	g.held("%s tried to publish to %s and was cut off: notice %d, topic not permitted", pressName, foreignTopic, said.Code)
+	g.Held("%s tried to publish to %s and was cut off: notice %d, topic not permitted", pressName, foreignTopic, said.Code)
 	if g.press.Device, err = device.Connect(g.press.mount.Folder); err != nil {
 		return err
 	}
 	if err := g.deliver(ctx); err != nil {
 		return err
 	}
-	g.held("it connects again and goes on with its own topic")
+	g.Held("it connects again and goes on with its own topic")
 	return nil
 }
 
@@ -166,12 +166,12 @@ func (g *playground) askForTooMuch(ctx context.Context) error {
 	if denied.Reason != v1alpha1.ReasonTopicNotAllowed {
 		return fmt.Errorf("the grant is denied with reason %s, not %s", denied.Reason, v1alpha1.ReasonTopicNotAllowed)
 	}
-	g.held("a grant for another line's topic is denied: Authorized=False, %s", denied.Reason)
-	g.note("%s", denied.Message)
+	g.Held("a grant for another line's topic is denied: Authorized=False, %s", denied.Reason)
+	g.Note("%s", denied.Message)
 	if after := len(g.cloud.State().Tokens()); after != before {
 		return fmt.Errorf("%d token(s) were applied for all the same", after-before)
 	}
-	g.held("no token was applied for")
+	g.Held("no token was applied for")
 	return nil
 }
 
@@ -189,7 +189,7 @@ func (g *playground) renew(ctx context.Context) error {
 	if left <= 0 {
 		return errors.New("the first tokens had expired by then")
 	}
-	g.held("%s has new tokens, %s before the first ones expire: %s", pressName, left, describeTokens(grant))
+	g.Held("%s has new tokens, %s before the first ones expire: %s", pressName, left, describeTokens(grant))
 	if err := g.mount(ctx, pressName, &g.press); err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (g *playground) renew(ctx context.Context) error {
 	if err := g.deliver(ctx); err != nil {
 		return err
 	}
-	g.held("the client uploaded them to %s over its open connection and goes on publishing", device.TopicUpload)
+	g.Held("the client uploaded them to %s over its open connection and goes on publishing", device.TopicUpload)
 	return nil
 }
 
@@ -214,7 +214,7 @@ func (g *playground) awaitRenewal(ctx context.Context, first mqttcred.Credential
 		if expires := grant.Status.ExpirationTime; expires != nil && expires.After(first.ExpiresAt) {
 			return "", nil
 		}
-		g.tick(fmt.Sprintf("renewal due in %s; %d messages delivered so far", until(first.RenewAt), g.messages))
+		g.Tick(fmt.Sprintf("renewal due in %s; %d messages delivered so far", until(first.RenewAt), g.messages))
 		return "the tokens are the first ones", g.deliverNowAndThen(ctx, &published)
 	})
 	return grant, err
@@ -239,7 +239,7 @@ func (g *playground) outlive(ctx context.Context) error {
 		if time.Since(first[0].Expires) > afterExpiry {
 			return "", nil
 		}
-		g.tick(fmt.Sprintf("the first tokens expire in %s; %d messages delivered so far", until(first[0].Expires), g.messages))
+		g.Tick(fmt.Sprintf("the first tokens expire in %s; %d messages delivered so far", until(first[0].Expires), g.messages))
 		return "the first tokens have not expired", g.deliverNowAndThen(ctx, &published)
 	})
 	if err != nil {
@@ -253,7 +253,7 @@ func (g *playground) outlive(ctx context.Context) error {
 	if err := g.deliver(ctx); err != nil {
 		return err
 	}
-	g.held("the first tokens have expired, were never revoked, and nobody noticed: %d messages delivered so far", g.messages)
+	g.Held("the first tokens have expired, were never revoked, and nobody noticed: %d messages delivered so far", g.messages)
 	return g.show(ctx, "events", "-n", grantKey("").Namespace, "--for=mqtttokengrants/"+pressName)
 }
 
@@ -276,7 +276,7 @@ func (g *playground) deleteGrant(ctx context.Context) error {
 	if err := g.show(ctx, "delete", "mtg", pressName, "-n", grantKey("").Namespace, "--timeout=1m"); err != nil {
 		return err
 	}
-	g.held("kubectl delete returned after %s", time.Since(began).Round(100*time.Millisecond))
+	g.Held("kubectl delete returned after %s", time.Since(began).Round(100*time.Millisecond))
 	if err := g.checkRevoked(); err != nil {
 		return err
 	}
@@ -287,16 +287,16 @@ func (g *playground) deleteGrant(ctx context.Context) error {
 	if said.Code != codeRevoked {
 		return fmt.Errorf("the broker's notice has code %d, not %d", said.Code, codeRevoked)
 	}
-	g.held("its client was cut off: notice %d, token revoked", said.Code)
+	g.Held("its client was cut off: notice %d, token revoked", said.Code)
 	if again, err := device.Connect(g.press.mount.Folder); err == nil {
 		again.Close()
 		return errors.New("the client could connect again with its old files")
 	}
-	g.held("its old files do not let it in again")
+	g.Held("its old files do not let it in again")
 	if err := g.cluster.Get(ctx, grantKey(pressName), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 		return fmt.Errorf("the Secret is not gone: %w", err)
 	}
-	g.held("its Secret is gone")
+	g.Held("its Secret is gone")
 	return nil
 }
 
@@ -316,7 +316,7 @@ func (g *playground) checkRevoked() error {
 			return fmt.Errorf("another token for %s is still valid", telemetry)
 		}
 	}
-	g.held("the service says that every token of the grant is revoked or expired")
+	g.Held("the service says that every token of the grant is revoked or expired")
 	return nil
 }
 
@@ -331,7 +331,7 @@ func (g *playground) lookBack(ctx context.Context) error {
 			return fmt.Errorf("the manager lacks a right: %s", strings.TrimSpace(line))
 		}
 	}
-	g.held("the manager never lacked a right")
+	g.Held("the manager never lacked a right")
 	logs, err := filepath.Glob(filepath.Join(g.folder, "*.log"))
 	if err != nil {
 		return err
@@ -341,7 +341,7 @@ func (g *playground) lookBack(ctx context.Context) error {
 			return err
 		}
 	}
-	g.held("no log holds a token or the AccessKey's secret")
+	g.Held("no log holds a token or the AccessKey's secret")
 	return g.show(ctx, "get", "mtg", "-n", grantKey("").Namespace)
 }
 
@@ -362,8 +362,8 @@ func (g *playground) show(ctx context.Context, arguments ...string) error {
 	if err != nil {
 		return err
 	}
-	g.note("$ kubectl %s", strings.Join(arguments, " "))
-	g.block(text)
+	g.Note("$ kubectl %s", strings.Join(arguments, " "))
+	g.Block(text)
 	return nil
 }
 

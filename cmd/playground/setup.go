@@ -56,7 +56,7 @@ func (g *playground) startCluster(ctx context.Context) error {
 	if g.cluster, err = cluster.Start(ctx, cluster.Options{Assets: g.o.assets, Folder: g.folder, OnEnd: g.onEnd}); err != nil {
 		return err
 	}
-	g.held("etcd, kube-apiserver and kube-controller-manager %s run; RBAC is enforced", g.cluster.Version)
+	g.Held("etcd, kube-apiserver and kube-controller-manager %s run; RBAC is enforced", g.cluster.Version)
 	return nil
 }
 
@@ -74,8 +74,8 @@ func (g *playground) startCloud(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("starting the simulator: %w", err)
 	}
-	g.held("the token service answers at https://%s, signatures checked", g.cloud.APIAddress())
-	g.held("the broker listens at mqtts://%s and holds clients to their tokens", g.cloud.BrokerAddress(broker.TLS))
+	g.Held("the token service answers at https://%s, signatures checked", g.cloud.APIAddress())
+	g.Held("the broker listens at mqtts://%s and holds clients to their tokens", g.cloud.BrokerAddress(broker.TLS))
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (g *playground) startManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.held("CRDs and roles of config/default are applied")
+	g.Held("CRDs and roles of config/default are applied")
 	g.secrets = append(g.secrets, config.BearerToken)
 	if err := checkRights(ctx, config); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (g *playground) startManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.held("the manager runs as service account %s, which may not do what it need not", cluster.ManagerAccount())
+	g.Held("the manager runs as service account %s, which may not do what it need not", cluster.ManagerAccount())
 	return nil
 }
 
@@ -167,7 +167,7 @@ func (g *playground) declareInstance(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("MqttInstance %s: %w", instanceKey(), err)
 	}
-	g.held("MqttInstance %s is Ready: %s", instanceKey(), apimeta.FindStatusCondition(instance.Status.Conditions, v1alpha1.ReadyCondition).Message)
+	g.Held("MqttInstance %s is Ready: %s", instanceKey(), apimeta.FindStatusCondition(instance.Status.Conditions, v1alpha1.ReadyCondition).Message)
 	return g.show(ctx, "get", "mqi", "-A")
 }
 
@@ -210,13 +210,13 @@ func (g *playground) askForTokens(ctx context.Context) error {
 	if err := g.cluster.ApplyAll(ctx, grants...); err != nil {
 		return err
 	}
-	g.held("the grants of %s are applied; %s asks for tokens of %s only, so that they are renewed in front of you", g.o.samples(), pressName, shortValidity)
+	g.Held("the grants of %s are applied; %s asks for tokens of %s only, so that they are renewed in front of you", g.o.samples(), pressName, shortValidity)
 	for _, applied := range grants {
 		grant, err := g.awaitReady(ctx, applied.GetName())
 		if err != nil {
 			return err
 		}
-		g.held("%s: %s", grant.Name, describeTokens(grant))
+		g.Held("%s: %s", grant.Name, describeTokens(grant))
 	}
 	return g.show(ctx, "get", "mtg", "-n", grantKey("").Namespace)
 }

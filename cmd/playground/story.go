@@ -1,26 +1,20 @@
 package main
 
-import "context"
+import "github.com/mqtt-token-operator/mqtt-token-operator/test/story"
 
-// step is one step of the story.
-type step struct {
-	title string
-	run   func(*playground, context.Context) error
-}
-
-func story() []step {
-	return []step{
-		{"A Kubernetes control plane", (*playground).startCluster},
-		{"A stand-in for the cloud: token service and MQTT broker", (*playground).startCloud},
-		{"The operator, with no more rights than it ships with", (*playground).startManager},
-		{"The platform team declares its MQTT instance", (*playground).declareInstance},
-		{"An application team asks for tokens", (*playground).askForTokens},
-		{"Clients connect with nothing but the files of their Secrets", (*playground).connectClients},
-		{"What was not granted is refused by the broker", (*playground).overstep},
-		{"What the platform team does not allow is not granted", (*playground).askForTooMuch},
-		{"Tokens are renewed before they expire", (*playground).renew},
-		{"The client goes on when its first tokens expire", (*playground).outlive},
-		{"A grant is deleted: its tokens are revoked, its client cut off", (*playground).deleteGrant},
-		{"Looking back", (*playground).lookBack},
+func plot() []story.Step[*playground] {
+	return []story.Step[*playground]{
+		{Title: "A Kubernetes control plane", Run: (*playground).startCluster},
+		{Title: "A stand-in for the cloud: token service and MQTT broker", Run: (*playground).startCloud},
+		{Title: "The operator, with no more rights than it ships with", Run: (*playground).startManager},
+		{Title: "The platform team declares its MQTT instance", Run: (*playground).declareInstance},
+		{Title: "An application team asks for tokens", Run: (*playground).askForTokens},
+		{Title: "Clients connect with nothing but the files of their Secrets", Run: (*playground).connectClients},
+		{Title: "What was not granted is refused by the broker", Run: (*playground).overstep},
+		{Title: "What the platform team does not allow is not granted", Run: (*playground).askForTooMuch},
+		{Title: "Tokens are renewed before they expire", Run: (*playground).renew},
+		{Title: "The client goes on when its first tokens expire", Run: (*playground).outlive},
+		{Title: "A grant is deleted: its tokens are revoked, its client cut off", Run: (*playground).deleteGrant},
+		{Title: "Looking back", Run: (*playground).lookBack},
 	}
 }

@@ -144,7 +144,7 @@ func importTable() map[string]rule {
 			why: "a cluster, the simulator and the operator in one command; starts the manager as its own process",
 			ours: []string{
 				"api/v1alpha1", "internal/simulator", "internal/simulator/state", "internal/simulator/wire", "internal/simulator/broker",
-				"internal/token", "pkg/mqttcred", "test/cluster", "test/device",
+				"internal/token", "pkg/mqttcred", "test/cluster", "test/device", "test/story",
 			},
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, flags, logger},
 		},
@@ -160,6 +160,13 @@ func importTable() map[string]rule {
 			ours:  []string{"api/v1alpha1"},
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "sigs.k8s.io/yaml"},
 		},
+		"test/story": {why: "tells what a program does while it does it"},
+		"test/node": {
+			why:   "a whole cluster of one node, for pods",
+			ours:  []string{"test/cluster"},
+			third: []string{apiserverTypes},
+		},
+		"test/node/pause": {why: "holds a pod's namespaces open"},
 		"test/device": {
 			why:   "an MQTT client that knows nothing but a mounted token Secret",
 			ours:  []string{"pkg/mqttcred"},

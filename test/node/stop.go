@@ -49,13 +49,14 @@ func (n *Node) killContainers(ctx context.Context) error {
 			return "", nil //nolint:nilerr // without a runtime, killRest finds what is left
 		}
 		tasks := strings.Fields(text)
+		var failure error
 		for _, id := range tasks {
-			// What has ended meanwhile cannot be killed; the next look tells.
-			_, _ = n.ctr(ctx, "--namespace=k8s.io", "tasks", "kill", "--all", "--signal=SIGKILL", id)
-			_, _ = n.ctr(ctx, "--namespace=k8s.io", "tasks", "delete", "--force", id)
+			_, killing := n.ctr(ctx, "--namespace=k8s.io", "tasks", "kill", "--all", "--signal=SIGKILL", id)
+			_, deleting := n.ctr(ctx, "--namespace=k8s.io", "tasks", "delete", "--force", id)
+			failure = errors.Join(killing, deleting)
 		}
-		if len(tasks) > 0 {
-			return fmt.Sprintf("%d containers run", len(tasks)), nil
+		if len(tasks) > 0 { // the next look tells; what has ended meanwhile could not be killed
+			return fmt.Sprintf("%d containers run: %v", len(tasks), failure), nil
 		}
 		return "", nil
 	})
