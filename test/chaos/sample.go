@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -37,6 +38,30 @@ type standing struct {
 	since   time.Duration
 	// told says that a violation was told already.
 	told bool
+	// renewal is when the tokens are renewed, due the up time at which that was seen to have come.
+	renewal time.Time
+	due     time.Duration
+}
+
+// chance is how long a manager must have worked since a renewal was due for the end of the tokens to be its fault.
+const chance = 10 * time.Second
+
+// watchRenewal takes in when a grant's tokens are renewed.
+func (s *standing) watchRenewal(renewal *metav1.Time, now time.Time, up time.Duration) {
+	switch {
+	case renewal == nil:
+		s.renewal = time.Time{}
+	case !renewal.Time.Equal(s.renewal):
+		s.renewal, s.due = renewal.Time, up
+	}
+	if now.Before(s.renewal) {
+		s.due = up
+	}
+}
+
+// hadNoChance reports whether no manager has worked long enough since the tokens were due to be renewed.
+func (s *standing) hadNoChance(up time.Duration) bool {
+	return !s.renewal.IsZero() && up-s.due < chance
 }
 
 // keepTime measures up time, and the time without a leader.
@@ -270,14 +295,14 @@ func (w *world) checkAccess(ctx context.Context, key types.NamespacedName, grant
 		return
 	}
 	w.checked(access, 1)
-	why := w.useless(secret)
+	why, ended := w.useless(secret)
 	if why != "" { // it may have changed between the two looks
 		var again v1alpha1.MqttTokenGrant
 		var current corev1.Secret
 		if w.api.Get(ctx, key, &again) != nil || !entitled(&again) || client.IgnoreNotFound(w.api.Get(ctx, key, &current)) != nil {
 			return
 		}
-		why = w.useless(&current)
+		why, ended = w.useless(&current)
 	}
 	w.mu.Lock()
 	s := w.standing[key]
@@ -285,11 +310,14 @@ func (w *world) checkAccess(ctx context.Context, key types.NamespacedName, grant
 		s = &standing{excused: true, since: w.up}
 		w.standing[key] = s
 	}
+	if s.watchRenewal(grant.Status.RenewalTime, time.Now(), w.up); ended && !s.excused && s.hadNoChance(w.up) {
+		s.excused, s.since = true, w.up
+	}
 	gone := w.up - s.since
 	bad := why != "" && !s.told && (!s.excused || gone > repairWithin)
 	excused := s.excused
 	switch {
-	case why == "":
+	case why == "" && !w.isDoomed(key, secret):
 		s.excused, s.told = false, false
 	case bad:
 		s.told = true
@@ -323,19 +351,28 @@ func (w *world) excuse(key types.NamespacedName) {
 	s.excused, s.told, s.since = true, false, w.up
 }
 
-// useless says why a Secret gives no access; nothing if it does.
-func (w *world) useless(secret *corev1.Secret) string {
+// useless says why a Secret gives no access, nothing if it does, and whether that is because a token has expired.
+func (w *world) useless(secret *corev1.Secret) (why string, ended bool) {
 	if secret == nil || secret.Name == "" {
-		return "it has no Secret"
+		return "it has no Secret", false
 	}
 	ids := offered(secret)
 	if len(ids) == 0 {
-		return "its Secret offers no token"
+		return "its Secret offers no token", false
 	}
 	for _, id := range ids {
 		if _, validity := w.cloud.State().Lookup(id); validity != state.Valid {
-			return fmt.Sprintf("its Secret (version %s) offers token %s", secret.ResourceVersion, w.describe(id))
+			return fmt.Sprintf("its Secret (version %s) offers token %s", secret.ResourceVersion, w.describe(id)), validity == state.Expired
 		}
 	}
-	return ""
+	return "", false
+}
+
+// isDoomed reports whether a Secret offers tokens that are about to go: those of a hold that was lifted before it was over
+// are no access yet. The caller holds the lock.
+func (w *world) isDoomed(key types.NamespacedName, secret *corev1.Secret) bool {
+	ids := offered(secret)
+	return slices.ContainsFunc(w.dooms, func(d *doom) bool {
+		return d.grant == key && !d.over && slices.ContainsFunc(ids, func(id string) bool { return d.ids[id] })
+	})
 }
