@@ -1,0 +1,48 @@
+package paho
+
+import (
+	"fmt"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
+)
+
+// Kind says what happened.
+type Kind int
+
+const (
+	// Waiting says that the folder holds nothing to connect with; Err says why.
+	Waiting Kind = iota
+	// Connected says that there is a new connection, made with Credentials.
+	Connected
+	// Uploaded says that the connection goes on with newer tokens.
+	Uploaded
+	// Noticed says that the broker has said something about a token: Notice.
+	Noticed
+	// Disconnected says that a connection has ended, or could not be made; Err says why.
+	Disconnected
+)
+
+// Event is something that happened to a client. It holds no secret that printing would show.
+type Event struct {
+	Kind        Kind
+	Credentials mqttcred.Credentials
+	Notice      mqttcred.Notice
+	Err         error
+}
+
+// String describes the event in a line.
+func (e Event) String() string {
+	switch e.Kind {
+	case Waiting:
+		return fmt.Sprintf("waiting for credentials: %v", e.Err)
+	case Connected:
+		return fmt.Sprintf("connected with %s", e.Credentials)
+	case Uploaded:
+		return "new tokens uploaded, the connection goes on"
+	case Noticed:
+		return "the broker says: " + e.Notice.String()
+	case Disconnected:
+		return fmt.Sprintf("not connected: %v", e.Err)
+	}
+	return fmt.Sprintf("event %d", e.Kind)
+}

@@ -1,0 +1,186 @@
+package mqttcred
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// lookEvery is how often the folder is read if nothing tells of a change.
+const lookEvery = 30 * time.Second
+
+// Source follows a folder that a token Secret is mounted at, and says when to connect with what. It is safe for concurrent
+// use. One source serves one MQTT client.
+type Source struct {
+	dir     string
+	watcher *fsnotify.Watcher
+	now     func() time.Time
+	running sync.WaitGroup
+	closing chan struct{}
+	close   func() error
+
+	mu      sync.Mutex
+	current Credentials
+	err     error
+	changed chan struct{} // closed when current or err is another one
+	gate    gate
+}
+
+// Open follows a folder, which must exist. What it holds may come later. Close the source when it is not needed any more.
+func Open(dir string) (*Source, error) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("watching %q: %w", dir, err)
+	}
+	if err := watcher.Add(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("watching %q: %w", dir, err), watcher.Close())
+	}
+	s := &Source{
+		dir: dir, watcher: watcher, closing: make(chan struct{}), changed: make(chan struct{}),
+		now: time.Now, //nolint:forbidigo // a client has no clock to give us
+	}
+	s.close = sync.OnceValue(func() error {
+		close(s.closing)
+		s.running.Wait()
+		return watcher.Close()
+	})
+	s.look()
+	s.running.Go(s.follow)
+	return s, nil
+}
+
+// Close ends the source; whoever waits for credentials goes on waiting for its context.
+func (s *Source) Close() error { return s.close() }
+
+// Await waits until there are credentials that are worth a CONNECT, and returns them: not those that were taken back, and
+// not those that failed a moment ago. Its error is the context's.
+func (s *Source) Await(ctx context.Context) (Credentials, error) {
+	for {
+		current, err, changed := s.state()
+		if err != nil {
+			if err := s.wait(ctx, changed, time.Time{}); err != nil {
+				return Credentials{}, err
+			}
+			continue
+		}
+		s.mu.Lock()
+		opens := s.gate.opensAt(current)
+		s.mu.Unlock()
+		if !opens.After(s.now()) {
+			return current, nil
+		}
+		if err := s.wait(ctx, changed, opens); err != nil {
+			return Credentials{}, err
+		}
+	}
+}
+
+// Newer waits until the folder holds other credentials than those, and returns them. Its error is the context's.
+func (s *Source) Newer(ctx context.Context, than Credentials) (Credentials, error) {
+	for {
+		current, err, changed := s.state()
+		if err == nil && !current.isSame(than) {
+			return current, nil
+		}
+		if err := s.wait(ctx, changed, time.Time{}); err != nil {
+			return Credentials{}, err
+		}
+	}
+}
+
+// Err says what keeps the folder's files from being credentials now; nil if they are. While the tokens are taken back,
+// ErrWithdrawn is in its chain.
+func (s *Source) Err() error {
+	_, err, _ := s.state()
+	return err
+}
+
+// Ended tells the source how a connection ended that was made with some credentials and lasted so long; zero: it never
+// came to be. Await takes account of it.
+func (s *Source) Ended(used Credentials, why Ending, lasted time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate.ended(used, why, lasted, s.now())
+}
+
+// ErrReconnect is what Refresh returns when newer credentials cannot be uploaded, or the broker did not take them.
+var ErrReconnect = errors.New("newer credentials need a new connection")
+
+// Refresh has newer tokens uploaded over a live connection as they come, until the context ends, and returns those that
+// the connection has by then. The function publishes messages to TopicUpload, with QoS 1, and returns when the broker has
+// acknowledged all of them; nothing else may be published meanwhile. On ErrReconnect, end the connection.
+func (s *Source) Refresh(ctx context.Context, used Credentials, upload func(context.Context, [][]byte) error) (Credentials, error) {
+	for {
+		newer, err := s.Newer(ctx, used)
+		if err != nil {
+			return used, err
+		}
+		messages, possible := Uploads(used, newer)
+		if !possible {
+			return used, ErrReconnect
+		}
+		if err := upload(ctx, messages); err != nil {
+			return used, fmt.Errorf("%w: %w", ErrReconnect, err)
+		}
+		used = newer
+	}
+}
+
+func (s *Source) state() (Credentials, error, <-chan struct{}) { //nolint:revive // the error is a part of the state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current, s.err, s.changed
+}
+
+// wait waits for a change or a time; the zero time never comes.
+func (s *Source) wait(ctx context.Context, changed <-chan struct{}, until time.Time) error {
+	var comes <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(until.Sub(s.now())) //nolint:forbidigo // a client has no clock to give us
+		defer timer.Stop()
+		comes = timer.C
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-comes:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// follow reads the folder whenever something in it changes, and now and then: a notification can be lost.
+func (s *Source) follow() {
+	look := time.NewTicker(lookEvery) //nolint:forbidigo // a client has no clock to give us
+	defer look.Stop()
+	for {
+		select {
+		case <-s.watcher.Events:
+		case <-s.watcher.Errors:
+		case <-look.C:
+		case <-s.closing:
+			return
+		}
+		s.look()
+	}
+}
+
+// look reads the folder. A folder that changes while it is read is read again: that change tells of itself.
+func (s *Source) look() {
+	current, err := Load(s.dir)
+	if errors.Is(err, ErrChanging) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (err == nil) != (s.err == nil) || !current.isSame(s.current) {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+	s.current, s.err = current, err
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
+)
+
+const (
+	telemetry = "factory/line-a/press/telemetry"
+	alarms    = "factory/line-a/press/alarms"
+	pressID   = "GID_line_a@@@line-a-press"
+
+	// seenWithin is how long the kubelet may take to bring a change into a mounted volume; it promises 90 s.
+	seenWithin = 100 * time.Second
+	// cutWithin is how long it may take until the broker cuts a client off whose tokens are revoked.
+	cutWithin = 30 * time.Second
+	// quietFor is how long a client with dead tokens is watched, and quietTries how often it may try to connect meanwhile.
+	quietFor   = 20 * time.Second
+	quietTries = 1
+	// deleteWithin is the deadline of a deletion, and some.
+	deleteWithin = 150 * time.Second
+)
+
+func (w *world) connectClients(ctx context.Context) error {
+	var err error
+	if w.dashboard, err = w.deploy(ctx, "dashboard", "dashboard", "--subscribe=factory/line-a/+/telemetry"); err != nil {
+		return err
+	}
+	if _, err := w.dashboard.expect(ctx, "^connected", podWithin); err != nil {
+		return err
+	}
+	if w.press, err = w.deploy(ctx, "press", "press", "--publish="+telemetry+","+alarms); err != nil {
+		return err
+	}
+	if _, err := w.press.expect(ctx, "^connected", podWithin); err != nil {
+		return err
+	}
+	w.Held("a pod is connected as %s, by mounted files alone", pressID)
+	if _, err := w.dashboard.expect(ctx, "^received .* from "+telemetry, podWithin); err != nil {
+		return err
+	}
+	w.Held("it publishes to %s, and another pod receives that", telemetry)
+	return w.show(ctx, "-n", line, "get", "pods")
+}
+
+// renew asks for new tokens now, and follows them from the Secret to the broker.
+func (w *world) renew(ctx context.Context) error {
+	if err := w.press.skip(); err != nil {
+		return err
+	}
+	before, err := w.secret(ctx, "press")
+	if err != nil {
+		return err
+	}
+	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/press", v1alpha1.ReissueAnnotation+"=e2e"); err != nil {
+		return err
+	}
+	written, err := w.awaitChange(ctx, before)
+	if err != nil {
+		return err
+	}
+	seen, err := w.press.expect(ctx, "^files: ", seenWithin)
+	if err != nil {
+		return err
+	}
+	w.figures.toFile = seen.at.Sub(written)
+	w.Held("new tokens were in the Secret, and %s later in the pod's volume", w.figures.toFile.Round(100*time.Millisecond))
+	uploaded, err := w.press.expect(ctx, "^new tokens uploaded", cutWithin)
+	if err != nil {
+		return err
+	}
+	w.figures.toUpload = uploaded.at.Sub(seen.at)
+	if _, err := w.press.expect(ctx, "^published .* to "+telemetry, cutWithin); err != nil {
+		return err
+	}
+	reconnects, err := w.press.count("^(not )?connected", seen.at)
+	if err != nil || reconnects > 0 {
+		return fmt.Errorf("the client connected anew %d times: %w", reconnects, err)
+	}
+	w.Held("the client uploaded them %s later and publishes on, over the same connection", w.figures.toUpload.Round(time.Millisecond))
+	return nil
+}
+
+// expire mounts a copy of tokens that nobody renews.
+func (w *world) expire(ctx context.Context) error {
+	original, err := w.secret(ctx, "visitor")
+	if err != nil {
+		return err
+	}
+	stale := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: line, Name: "stale"}, Data: original.Data}
+	if err := w.node.Create(ctx, stale); err != nil {
+		return fmt.Errorf("copying a Secret: %w", err)
+	}
+	ends, err := time.Parse(time.RFC3339, string(original.Data["expires-at"]))
+	if err != nil {
+		return fmt.Errorf("reading the copy: %w", err)
+	}
+	visitor, err := w.deploy(ctx, "stale", "stale", "--publish=factory/line-a/visitor/telemetry")
+	if err != nil {
+		return err
+	}
+	if _, err := visitor.expect(ctx, "^published", podWithin); err != nil {
+		return err
+	}
+	cut, err := visitor.expect(ctx, "^not connected", time.Until(ends)+cutWithin)
+	if err != nil {
+		return err
+	}
+	if cut.at.Before(ends) {
+		return fmt.Errorf("the client was cut off at %s, before its tokens ended at %s: %s", cut.at, ends, cut.text)
+	}
+	w.Held("it was cut off %s after its tokens' end", cut.at.Sub(ends).Round(100*time.Millisecond))
+	if err := pause(ctx, quietFor); err != nil {
+		return err
+	}
+	tries, err := visitor.count("^(not )?connected", cut.at.Add(time.Millisecond))
+	if err != nil || tries > quietTries {
+		return fmt.Errorf("the client tried %d times to connect with dead tokens: %w", tries, err)
+	}
+	w.Held("within %s it tried %d times to connect with dead tokens", quietFor, tries)
+	_, err = w.node.Ask(ctx, "-n", line, "delete", "deployment/stale", "secret/stale", "mtg/visitor")
+	return err
+}
+
+func (w *world) narrow(ctx context.Context) error {
+	if err := w.press.skip(); err != nil {
+		return err
+	}
+	patch := `{"spec":{"topics":[{"filter":"` + telemetry + `","actions":["Publish"]}]}}`
+	if _, err := w.node.Ask(ctx, "-n", line, "patch", "mtg/press", "--type=merge", "-p", patch); err != nil {
+		return err
+	}
+	cut, err := w.press.expect(ctx, "^not connected", seenWithin)
+	if err != nil {
+		return err
+	}
+	w.Held("the client went on to publish to %s and was cut off: %s", alarms, cut.text)
+	err = cluster.Eventually(ctx, cutWithin, func() (string, error) {
+		alive, err := w.cloud.alive(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, t := range alive {
+			if slices.Contains(t.Topics, alarms) {
+				return "a token for " + alarms + " is alive", nil
+			}
+		}
+		return "", nil
+	})
+	if err != nil {
+		return err
+	}
+	w.Held("no token for that topic is alive at the service")
+	return w.republish(ctx)
+}
+
+// republish rolls the application out anew, without the topic that it may not use any more.
+func (w *world) republish(ctx context.Context) error {
+	var err error
+	if w.press, err = w.deploy(ctx, "press", "press", "--publish="+telemetry); err != nil {
+		return err
+	}
+	if err := w.press.skip(); err != nil {
+		return err
+	}
+	if _, err := w.press.expect(ctx, "^published .* to "+telemetry, podWithin); err != nil {
+		return err
+	}
+	w.Held("a new version of the application publishes to %s alone", telemetry)
+	return nil
+}
+
+func (w *world) hold(ctx context.Context) error {
+	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/press", v1alpha1.HoldAnnotation+"=a stolen laptop"); err != nil {
+		return err
+	}
+	if err := w.awaitCutOff(ctx); err != nil {
+		return err
+	}
+	if _, err := w.press.expect(ctx, "^waiting for credentials", seenWithin); err != nil {
+		return err
+	}
+	w.Held("the client waits: its files say that the tokens were taken back")
+	if err := w.show(ctx, "-n", line, "get", "mtg"); err != nil {
+		return err
+	}
+	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/press", v1alpha1.HoldAnnotation+"-"); err != nil {
+		return err
+	}
+	if _, err := w.press.expect(ctx, "^connected", seenWithin); err != nil {
+		return err
+	}
+	w.Held("released, it is back by itself")
+	return nil
+}
+
+// awaitCutOff waits until the broker has cut the press off, and stays sure that it is.
+func (w *world) awaitCutOff(ctx context.Context) error {
+	began := time.Now()
+	cut, err := w.press.expect(ctx, "^not connected", cutWithin)
+	if err != nil {
+		return err
+	}
+	connected, err := w.cloud.clients(ctx)
+	if err != nil || slices.Contains(connected, pressID) {
+		return fmt.Errorf("the broker still has %s: %w", pressID, err)
+	}
+	w.Held("the client was cut off within %s: %s", time.Since(began).Round(100*time.Millisecond), cut.text)
+	return nil
+}
+
+// killOperator kills the operator while it is at work, and sees to it that another goes on.
+func (w *world) killOperator(ctx context.Context) error {
+	before, err := w.secret(ctx, "press")
+	if err != nil {
+		return err
+	}
+	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/press", v1alpha1.ReissueAnnotation+"=again", "--overwrite"); err != nil {
+		return err
+	}
+	if _, err := w.node.Ask(ctx, "-n", managerNamespace, "delete", "pods", "--all", "--grace-period=0", "--force"); err != nil {
+		return err
+	}
+	killed := time.Now()
+	written, err := w.awaitChange(ctx, before)
+	if err != nil {
+		return err
+	}
+	w.Held("the tokens that were asked for are there %s after it was killed", max(0, written.Sub(killed)).Round(time.Second))
+	if _, err := w.node.Ask(ctx, "-n", managerNamespace, "rollout", "status", "deployment/"+managerName, "--timeout=90s"); err != nil {
+		return err
+	}
+	failures, err := w.press.count("^not connected", killed)
+	if err != nil || failures > 0 {
+		return fmt.Errorf("the client lost its connection %d times: %w", failures, err)
+	}
+	w.Held("the operator's Deployment is available again; no client noticed")
+	return nil
+}
+
+func (w *world) deleteGrant(ctx context.Context) error {
+	if err := w.press.skip(); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := w.node.Ask(ctx, "-n", line, "delete", "mtg/press", "--timeout=150s"); err != nil {
+		return err
+	}
+	w.Held("`kubectl delete` returned after %s", time.Since(began).Round(100*time.Millisecond))
+	return w.awaitCutOff(ctx)
+}
+
+func (w *world) deleteNamespace(ctx context.Context) error {
+	began := time.Now()
+	if _, err := w.node.Ask(ctx, "delete", "namespace", line, "--timeout="+deleteWithin.String()); err != nil {
+		return err
+	}
+	w.Held("`kubectl delete namespace` returned after %s", time.Since(began).Round(100*time.Millisecond))
+	err := cluster.Eventually(ctx, cutWithin, func() (string, error) {
+		alive, err := w.cloud.alive(ctx)
+		if err != nil || len(alive) == 0 {
+			return "", err
+		}
+		return fmt.Sprintf("%d tokens are alive", len(alive)), nil
+	})
+	if err != nil {
+		return err
+	}
+	w.Held("no token is alive at the service")
+	return nil
+}
+
+// lookBack checks what must not have happened meanwhile.
+func (w *world) lookBack(ctx context.Context) error {
+	manager := &app{w: w, name: managerName}
+	lines, err := manager.lines()
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if strings.Contains(strings.ToLower(l.text), "forbidden") {
+			return fmt.Errorf("the manager lacks a right: %s", l.text)
+		}
+		if strings.Contains(l.text, "e2e-key-secret") {
+			return fmt.Errorf("the manager's log holds the AccessKey's secret")
+		}
+	}
+	if len(lines) == 0 {
+		return fmt.Errorf("the manager has logged nothing")
+	}
+	w.Held("the manager never lacked a right in %d lines of its log, nor wrote the key's secret there", len(lines))
+	calls, err := w.cloud.calls(ctx)
+	if err != nil {
+		return err
+	}
+	w.Note("calls of the service: %v", calls)
+	w.Note("from the Secret to the file in the pod: %s; from there to the broker: %s",
+		w.figures.toFile.Round(100*time.Millisecond), w.figures.toUpload.Round(time.Millisecond))
+	return nil
+}
+
+func (w *world) secret(ctx context.Context, name string) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	if err := w.node.Get(ctx, types.NamespacedName{Namespace: line, Name: name}, secret); err != nil {
+		return nil, fmt.Errorf("reading Secret %s: %w", name, err)
+	}
+	return secret, nil
+}
+
+// awaitChange waits until a Secret holds another password, and returns when that was seen.
+func (w *world) awaitChange(ctx context.Context, before *corev1.Secret) (time.Time, error) {
+	var at time.Time
+	err := cluster.Eventually(ctx, podWithin, func() (string, error) {
+		now := &corev1.Secret{}
+		if err := w.node.Get(ctx, client.ObjectKeyFromObject(before), now); err != nil && !apierrors.IsNotFound(err) {
+			return "", err
+		}
+		if string(now.Data["password"]) == string(before.Data["password"]) {
+			return "Secret " + before.Name + " holds the same tokens", nil
+		}
+		at = time.Now()
+		return "", nil
+	})
+	return at, err
+}
+
+// pause lets time pass in which nothing should happen.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
+)
+
+const (
+	// podWithin is how long a pod may take to run, or to be gone.
+	podWithin = time.Minute
+
+	managerNamespace = "mqtt-token-system"
+	managerName      = "mqtt-token-operator-manager"
+	line             = "line-a"
+)
+
+func (w *world) importImages(ctx context.Context) error {
+	w.Held("kube-apiserver %s, controller-manager, scheduler, kubelet and containerd run", w.node.Version)
+	for _, name := range images() {
+		if err := w.node.Import(ctx, w.o.image(name)); err != nil {
+			return err
+		}
+	}
+	w.Held("images of %s are here, none was pulled", strings.Join(images(), ", "))
+	return w.show(ctx, "get", "nodes")
+}
+
+func (w *world) startCloud(ctx context.Context) error {
+	var err error
+	if w.cloud, err = newCloud(); err != nil {
+		return err
+	}
+	if err := w.apply(ctx, "simulator.yaml", w.cloud); err != nil {
+		return err
+	}
+	err = cluster.Eventually(ctx, podWithin, func() (string, error) {
+		ca, err := w.cloud.get(ctx, "/ca.crt")
+		if err != nil {
+			return err.Error(), nil //nolint:nilerr // it is starting
+		}
+		w.cloud.CA = string(ca)
+		return "", nil
+	})
+	if err != nil {
+		return err
+	}
+	w.Held("the token service answers at localhost:%d, the broker listens at mqtts://localhost:%d", w.cloud.APIPort, w.cloud.TLSPort)
+	return nil
+}
+
+// installOperator applies what is shipped, but for what a node without a network plugin asks for.
+func (w *world) installOperator(ctx context.Context) error {
+	shipped, err := w.node.Kustomize(ctx, w.o.config)
+	if err != nil {
+		return err
+	}
+	for _, object := range shipped {
+		if err := w.adapt(object); err != nil {
+			return fmt.Errorf("adapting %s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	if err := w.node.ApplyAll(ctx, shipped...); err != nil {
+		return err
+	}
+	if _, err := w.node.Ask(ctx, "-n", managerNamespace, "rollout", "status", "deployment/"+managerName, "--timeout=60s"); err != nil {
+		return err
+	}
+	w.Held("Deployment %s is available: its pod passes its probes and leads", managerName)
+	return w.show(ctx, "-n", managerNamespace, "get", "pods")
+}
+
+// adapt changes what is shipped as little as a node without a network plugin allows. Pods on the node's network share its
+// ports, so there is one replica, and their namespace cannot be restricted; the API server is where it is.
+func (w *world) adapt(object *unstructured.Unstructured) error {
+	switch object.GetKind() {
+	case "Namespace":
+		object.SetLabels(nil)
+	case "Deployment":
+		return w.adaptDeployment(object)
+	}
+	return nil
+}
+
+func (w *world) adaptDeployment(object *unstructured.Unstructured) error {
+	host, port, _ := strings.Cut(strings.TrimPrefix(w.node.Config.Host, "https://"), ":")
+	pod, _, err := unstructured.NestedMap(object.Object, "spec", "template", "spec")
+	if err != nil {
+		return err
+	}
+	containers, _, err := unstructured.NestedSlice(pod, "containers")
+	if err != nil {
+		return err
+	}
+	container, ok := containers[0].(map[string]any)
+	if !ok {
+		return fmt.Errorf("the first container is a %T", containers[0])
+	}
+	arguments, _, err := unstructured.NestedStringSlice(container, "args")
+	if err != nil {
+		return err
+	}
+	arguments = append(arguments, fmt.Sprintf("--allowed-endpoints=localhost:%d", w.cloud.APIPort))
+	environment, _, err := unstructured.NestedSlice(container, "env")
+	if err != nil {
+		return err
+	}
+	container["image"], container["imagePullPolicy"] = "localhost/manager:e2e", "Never"
+	container["args"] = anys(arguments)
+	container["env"] = append(environment, variable("KUBERNETES_SERVICE_HOST", host), variable("KUBERNETES_SERVICE_PORT", port))
+	pod["containers"], pod["hostNetwork"] = containers, true
+	pod["tolerations"] = []any{map[string]any{"operator": "Exists"}}
+	return firstOf(unstructured.SetNestedMap(object.Object, pod, "spec", "template", "spec"),
+		unstructured.SetNestedField(object.Object, int64(1), "spec", "replicas"))
+}
+
+func variable(name, value string) map[string]any { return map[string]any{"name": name, "value": value} }
+
+func anys(texts []string) []any {
+	all := make([]any, 0, len(texts))
+	for _, text := range texts {
+		all = append(all, text)
+	}
+	return all
+}
+
+func firstOf(faults ...error) error {
+	if i := slices.IndexFunc(faults, func(err error) bool { return err != nil }); i >= 0 {
+		return faults[i]
+	}
+	return nil
+}
+
+// declare applies the grants before their instance: whatever the order, it converges.
+func (w *world) declare(ctx context.Context) error {
+	if err := w.apply(ctx, "line.yaml", nil); err != nil {
+		return err
+	}
+	if err := w.apply(ctx, "instance.yaml", w.cloud); err != nil {
+		return err
+	}
+	for _, question := range []string{
+		"-n mqtt-system wait --for=condition=Ready mqi/factory --timeout=60s",
+		"-n " + line + " wait --for=condition=Ready mtg --all --timeout=60s",
+	} {
+		if _, err := w.node.Ask(ctx, strings.Fields(question)...); err != nil {
+			return err
+		}
+	}
+	w.Held("`kubectl wait --for=condition=Ready` ends for the instance and for all grants")
+	return w.show(ctx, "get", "mtg", "-n", line)
+}
+
+// apply fills a manifest in and applies it as `kubectl apply --server-side` does, with strict validation.
+func (w *world) apply(ctx context.Context, name string, values any) error {
+	text, err := os.ReadFile(filepath.Join(w.o.manifests, name))
+	if err != nil {
+		return fmt.Errorf("reading a manifest: %w", err)
+	}
+	quote := template.FuncMap{"json": func(v any) (string, error) { text, err := json.Marshal(v); return string(text), err }}
+	filled, err := template.New(name).Option("missingkey=error").Funcs(quote).Parse(string(text))
+	if err != nil {
+		return fmt.Errorf("reading a manifest: %w", err)
+	}
+	var manifest bytes.Buffer
+	if err := filled.Execute(&manifest, values); err != nil {
+		return fmt.Errorf("filling in %s: %w", name, err)
+	}
+	file := filepath.Join(w.folder, name)
+	if err := os.WriteFile(file, manifest.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("writing a manifest: %w", err)
+	}
+	_, err = w.node.Ask(ctx, "apply", "--server-side", "--validate=strict", "-f", file)
+	return err
+}
+
+// show runs kubectl and shows what it prints, as it would look on the reader's own terminal.
+func (w *world) show(ctx context.Context, arguments ...string) error {
+	text, err := w.node.Ask(ctx, arguments...)
+	if err != nil {
+		return err
+	}
+	w.Note("$ kubectl %s", strings.Join(arguments, " "))
+	w.Block(text)
+	return nil
+}

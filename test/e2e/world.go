@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/node"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/story"
+)
+
+const (
+	// storyWithin bounds the story; it takes about half of it.
+	storyWithin = 12 * time.Minute
+	tailLines   = 30
+)
+
+// world is everything that runs, and what the story has come to know.
+type world struct {
+	o options
+	*story.Printer
+
+	folder           string
+	node             *node.Node
+	cloud            cloud
+	press, dashboard *app
+	figures          figures
+}
+
+// figures are what the story measures.
+type figures struct {
+	toFile, toUpload time.Duration
+}
+
+// run starts a cluster, tells the story and stops everything, whatever happened.
+func run(ctx context.Context, o options, p *story.Printer) (err error) {
+	folder, err := os.MkdirTemp("", "mqtt-e2e-")
+	if err != nil {
+		return fmt.Errorf("making a folder to work in: %w", err)
+	}
+	p.Line("The operator in a cluster with pods, on this machine alone. Logs: " + folder)
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := &world{o: o, Printer: p, folder: folder}
+	if w.node, err = w.startNode(running, cancel); err == nil {
+		err = story.Tell(running, p, w, storyWithin, plot())
+	}
+	if err != nil {
+		w.Failed(err)
+		w.explain(context.WithoutCancel(ctx))
+	}
+	return errors.Join(err, w.close(context.WithoutCancel(ctx), err != nil))
+}
+
+func (w *world) startNode(ctx context.Context, onEnd context.CancelCauseFunc) (*node.Node, error) {
+	return node.Start(ctx, node.Options{
+		Assets: w.o.assets, Runtime: w.o.runtime, Folder: w.folder, Sandbox: w.o.image("pause"), OnEnd: func(err error) { onEnd(err) },
+	})
+}
+
+// explain shows what somebody would look at who has to find out what went wrong.
+func (w *world) explain(ctx context.Context) {
+	if w.node == nil {
+		return
+	}
+	for _, question := range []string{
+		"get pods -A -o wide", "get mtg,mqi -A -o wide", "get events -A --sort-by=.lastTimestamp",
+	} {
+		text, err := w.node.Ask(ctx, strings.Fields(question)...)
+		if err != nil {
+			text = err.Error()
+		}
+		w.Note("$ kubectl %s", question)
+		w.Block(text)
+	}
+	logs, err := filepath.Glob(filepath.Join(w.node.Logs(), "*", "*", "*.log"))
+	if err != nil {
+		w.Note("%v", err)
+	}
+	for _, name := range logs {
+		w.Note("The end of %s:", name)
+		w.Block(tail(name))
+	}
+}
+
+// close stops the cluster. After a failure the logs stay; credentials never do.
+func (w *world) close(ctx context.Context, failed bool) error {
+	w.Line("\nStopping.")
+	var err error
+	if w.node != nil {
+		err = w.node.Stop(ctx)
+	}
+	if !failed && err == nil {
+		return os.RemoveAll(w.folder)
+	}
+	kubeconfigs, glob := filepath.Glob(filepath.Join(w.folder, "*kubeconfig"))
+	faults := []error{err, glob}
+	for _, name := range kubeconfigs {
+		faults = append(faults, os.Remove(name))
+	}
+	return errors.Join(faults...)
+}
