@@ -204,7 +204,8 @@ func (seen observation) conflictProblem() *problem {
 // it; until then the one of the tokens that it has, while they are alive.
 func (seen observation) holdClientID(status *v1alpha1.MqttTokenGrantStatus, out outcome) {
 	before, wanted := seen.grant.Status, desired.ClientID(seen.grant.Spec.Client)
-	allowed := seen.specErr == nil && len(seen.violations) == 0
+	// A grant in deletion keeps what it has, but nobody looks for others that have what it asks for.
+	allowed := seen.specErr == nil && len(seen.violations) == 0 && seen.grant.DeletionTimestamp.IsZero()
 	alive := out.secret.held().Expires().After(seen.input.Now) && !out.doomed
 	switch {
 	case allowed && seen.rival == nil && seen.link != nil:

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokenfake"
 )
 
@@ -130,4 +131,34 @@ func TestAFrozenSecretBlocksNoClientID(t *testing.T) {
 	w.settled()
 	w.advance(time.Minute, "press-07")
 	w.eventuallyCondition("second", v1alpha1.ReadyCondition, metav1.ConditionTrue, v1alpha1.ReasonIssued)
+}
+
+// A grant in deletion looks for no rivals any more; what it may not have it must not claim, least of all for an heir.
+func TestAGrantInDeletionClaimsNoClientIDOfOthers(t *testing.T) {
+	w := readyWorld(t)
+	older := w.issued("older")
+	w.issued("press-07")
+	w.edit(older, func() { sameClient(&older.Spec) })
+	w.eventuallyInConflict("older")
+	w.settled()
+	for range 40 {
+		w.service.FailNext(tokenfake.Revoke, &token.Error{Kind: token.KindDenied, Op: "Revoke", Code: "NotNow"})
+	}
+	w.must(w.Delete(t.Context(), older))
+	w.eventually("the deletion waits for its tokens", func() bool { return w.grant("older").Status.FailedAttempts > 0 })
+	w.settled()
+	if got := w.grant("older").Status.ClientID; got != "GID_line_a@@@older" {
+		t.Errorf("it claims %q", got)
+	}
+	heir := &v1alpha1.MqttTokenGrant{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: w.namespace, Name: "heir", Annotations: map[string]string{v1alpha1.TakeOverAnnotation: "older"},
+		},
+		Spec: *w.grant("press-07").Spec.DeepCopy(),
+	}
+	heir.Spec.Secret.Name = "heir"
+	w.must(w.Create(t.Context(), heir))
+	w.eventuallyInConflict("heir")
+	w.settled()
+	w.service.ClearScript()
 }

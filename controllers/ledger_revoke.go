@@ -111,8 +111,9 @@ func (r *LedgerReconciler) turn(seen pageObservation, b errand) time.Duration {
 
 // act revokes the token and brings the page up to date, in one write.
 func (r *LedgerReconciler) act(ctx context.Context, seen pageObservation, b errand) error {
+	waits := false
 	defer func() {
-		if b.link != nil {
+		if b.link != nil && !waits {
 			b.link.budget.Done(budget.Revoke, seen.name)
 			r.recent.note(seen.name, func(p *recentPage) { p.queued = nil })
 		}
@@ -127,7 +128,7 @@ func (r *LedgerReconciler) act(ctx context.Context, seen pageObservation, b erra
 	}
 	page.Grant = cmp.Or(page.Grant, seen.facts.Grant)
 	r.logDamage(ctx, seen.name, page)
-	r.revoke(ctx, seen, b, page)
+	waits = r.revoke(ctx, seen, b, page)
 	recent := r.recent.of(seen.name)
 	var revoked []token.Value
 	for _, e := range page.Entries {
@@ -165,15 +166,19 @@ func (r *LedgerReconciler) tellRevoked(ctx context.Context, page ledger.Facts, c
 	return err
 }
 
-// revoke revokes the token of the errand, if it is still on the page.
-func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b errand, page ledger.Page) {
+// revoke revokes the token of the errand, if it is still on the page. It reports whether the errand keeps its place in the
+// call budget: reading the page took so long that it waits anew.
+func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b errand, page ledger.Page) (waits bool) {
 	isMeant := func(e ledger.Entry) bool {
 		return b.token != nil && e.Value.Fingerprint(page.GrantUID) == b.token.Fingerprint
 	}
 	due := page.Due(seen.now)
 	i := slices.IndexFunc(due, isMeant)
-	if i < 0 || r.turn(seen, b) > 0 { // reading the page took so long that its turn is over
-		return
+	if i < 0 {
+		return false
+	}
+	if r.turn(seen, b) > 0 {
+		return true
 	}
 	e := due[i]
 	err := b.link.service.Revoke(ctx, e.Value)
@@ -182,18 +187,19 @@ func (r *LedgerReconciler) revoke(ctx context.Context, seen pageObservation, b e
 		killpoint.Reached(killpoint.AfterRevoke)
 		r.Ledger.index.noteRevoked(seen.name, b.token.Fingerprint, e.Expires, seen.now)
 		r.recent.note(seen.name, func(p *recentPage) { p.succeeded(b.token.Fingerprint) })
-		return
+		return false
 	}
 	fault := token.AsError(err)
 	if fault.Code == token.CodeLeaseLost { // another manager goes on
-		return
+		return false
 	}
 	log.FromContext(ctx).Error(fault, "A token cannot be revoked yet", "grant", page.Grant, "instance", e.Instance, "reason", e.Why)
 	if fault.Kind == token.KindDenied || fault.Kind == token.KindInvalid { // about the token alone: it holds up no other
 		r.recent.note(seen.name, func(p *recentPage) { p.refuse(b.token.Fingerprint, seen.now) })
-		return
+		return false
 	}
 	r.recent.note(seen.name, func(p *recentPage) { p.attempt = p.failed(seen.name, fault.RetryAfter, seen.now) })
+	return false
 }
 
 // attempt counts failures in a row, and says when to try again.

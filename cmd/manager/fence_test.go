@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -21,6 +22,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokenfake"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token/tokentest"
@@ -278,6 +280,35 @@ func TestNoWriteIsMadeWithoutTheLease(t *testing.T) {
 	}
 	e.clock.Step(leaseDuration)
 	refused("after the lease has ended")
+}
+
+// What the controllers write with is the manager's own client.
+func TestTheManagersClientIsFenced(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, map[string]string{
+			"/api":    `{"kind":"APIVersions","versions":["v1"]}`,
+			"/api/v1": `{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"secrets","namespaced":true,"kind":"Secret"},{"name":"namespaces","kind":"Namespace"}]}`,
+			"/apis": `{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"mqtt.tokengrant.dev",
+				"versions":[{"groupVersion":"mqtt.tokengrant.dev/v1alpha1","version":"v1alpha1"}]}]}`,
+			"/apis/mqtt.tokengrant.dev/v1alpha1": `{"kind":"APIResourceList","groupVersion":"mqtt.tokengrant.dev/v1alpha1","resources":[
+				{"name":"mqttinstances","namespaced":true,"kind":"MqttInstance"},{"name":"mqtttokengrants","namespaced":true,"kind":"MqttTokenGrant"}]}`,
+		}[r.URL.Path])
+	}))
+	defer api.Close()
+	kinds := runtime.NewScheme()
+	if err := errors.Join(scheme.AddToScheme(kinds), v1alpha1.AddToScheme(kinds)); err != nil {
+		t.Fatal(err)
+	}
+	o := options{namespace: "mqtt-token-system", leaderElect: true, metricsAddress: "0", probeAddress: "0"}
+	mgr, err := newManager(apiServer{config: &rest.Config{Host: api.URL}, kinds: kinds}, o, scope{all: true}, newFence(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "b"}}
+	if err := mgr.GetClient().Create(t.Context(), secret); !errors.Is(err, errLeaseLost) {
+		t.Errorf("a write before the election: %v", err)
+	}
 }
 
 func TestAFencedServiceConforms(t *testing.T) {

@@ -13,8 +13,9 @@
 //   - Who would wait long is told half of it, holds nothing, and is told anew when it comes back.
 //   - Who is late by more than the grace is no longer counted in the queue, but keeps its place in the order of asking for a
 //     minute. Then it is forgotten.
-//   - A call counts from its grant. Who makes it a second later or more is counted again then. Calls that reach the service
-//     unevenly late can still be a little closer there: a quota should not be stated to its last call.
+//   - A call counts from its grant. Who makes it noticeably later is counted again then, and waits anew if as many as a
+//     second may hold come late together. Calls that reach the service unevenly late can still be a little closer there: a
+//     quota should not be stated to its last call.
 package budget
 
 import (
@@ -101,8 +102,8 @@ func New(ceiling *Ceiling, perSecond map[Operation]int32) *Budget {
 //
 // A caller that asks again keeps its place in the order of asking; its lane, deadline and number of calls become the new
 // ones. A caller that was granted its calls is granted them again until it says Done, for a minute, so that it may ask
-// before it prepares them and once more right before it makes them. It waits anew if it is so late that others fill the
-// second by then.
+// before it prepares them and once more right before it makes them. It waits anew if too many come so late
+// together.
 func (b *Budget) Take(ask Ask, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()

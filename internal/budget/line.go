@@ -29,6 +29,8 @@ type line struct {
 
 	rate   rate
 	window window
+	// again holds those calls of the window that were made later than they were granted.
+	again window
 	// slot is what the last grant was charged for, cost how many calls it was for.
 	slot time.Time
 	cost int
@@ -141,11 +143,12 @@ func (l *line) grant(a *ask, now time.Time) {
 	l.changeAt(a, now.Add(memory))
 }
 
-// isOvertaken reports whether a caller comes so much later than it was granted its calls that there is no room for them any
-// more: an API server that hangs lets many callers go on at once.
+// isOvertaken reports whether a caller that makes its calls later than they were granted comes together with too many
+// others that do: an API server that hangs lets all of them go on at once. Those that are granted meanwhile do not count
+// here, for each of them would hold up one that was granted before it, and be held up itself in the end.
 func (l *line) isOvertaken(a *ask, now time.Time) bool {
 	limit := wholeCalls(l.rate.at(now, *l.start))
-	return a.granted > 0 && now.Sub(a.counted) >= slack && l.window.room(a.granted, limit, now).After(now)
+	return a.granted > 0 && now.Sub(a.counted) >= slack && l.again.room(a.granted, limit, now).After(now)
 }
 
 // grantAgain counts the calls anew if they are made later than they were granted.
@@ -159,6 +162,7 @@ func (l *line) grantAgain(a *ask, now time.Time) {
 	}
 	a.counted = now
 	l.window.add(a.granted, now)
+	l.again.add(a.granted, now)
 	l.ceiling.count(a.granted, now)
 }
 

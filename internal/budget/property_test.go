@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -242,5 +243,30 @@ func BenchmarkTwoThousandRevokes(b *testing.B) {
 		sim.run(time.Hour)
 		b.ReportMetric(float64(sim.takes)/float64(len(sim.calls)), "takes/call")
 		b.ReportMetric(sim.calls[len(sim.calls)-1].at.Seconds(), "s-in-all")
+	}
+}
+
+// TestSlowPreparationsStarveNobody asks as the ledger does: before it reads the API server, and again right before it makes
+// the call. Such a call counts twice, so the rate is halved; however long the reading takes, it is not lost altogether.
+func TestSlowPreparationsStarveNobody(t *testing.T) {
+	const callers, perSecond = 400, 4
+	for _, prepares := range []time.Duration{50 * ms, 150 * ms, 500 * ms, 900 * ms, 1100 * ms, 3 * s} {
+		for _, spread := range []time.Duration{0, prepares / 3} {
+			r := rand.New(rand.NewPCG(7, uint64(prepares)))
+			b := budget.New(budget.NewCeiling(250), map[budget.Operation]int32{budget.Revoke: perSecond})
+			sim := &simulation{}
+			for i := range callers {
+				sim.add(&caller{
+					ask: revoke(budget.RevokeDue, strconv.Itoa(i)), budget: b, late: uniform(r, 10*ms), prepares: prepares + uniform(r, spread)(),
+				})
+			}
+			sim.run(callers / perSecond * s * 22 / 10)
+			if made := len(sim.calls); made < callers {
+				t.Errorf("prepared in %s and up to %s more: %d calls of %d", prepares, spread, made, callers)
+			}
+			if most := busiest(sim.calls); most > perSecond+2 {
+				t.Errorf("prepared in %s and up to %s more: %d calls in a second", prepares, spread, most)
+			}
+		}
 	}
 }

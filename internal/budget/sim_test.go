@@ -99,8 +99,11 @@ func (s *simulation) poll(c *caller) {
 }
 
 func (s *simulation) call(c *caller) {
-	if c.prepares > 0 && c.budget.Take(c.ask, s.time()) > 0 {
-		panic("a caller that was granted its calls was turned away")
+	if c.prepares > 0 {
+		if wait := c.budget.Take(c.ask, s.time()); wait > 0 { // too many were late together
+			s.at(s.now+wait, func() { s.poll(c) })
+			return
+		}
 	}
 	c.called, c.at = true, s.now
 	for range max(1, c.ask.N) {

@@ -135,10 +135,22 @@ func (w *world) outdate(ctx context.Context, held types.NamespacedName) (string,
 	if after == nil {
 		return "nobody led", nil
 	}
-	if err := w.awaitCondition(ctx, held, v1alpha1.ReadyCondition, readyWithin); err != nil {
+	if err := errors.Join(w.awaitCondition(ctx, held, v1alpha1.ReadyCondition, readyWithin), w.awaitTrust(ctx, held)); err != nil {
 		return fmt.Sprintf("%s led, and %v", after.name, err), nil // another lane may have deleted it, or made trouble
 	}
 	return fmt.Sprintf("%s led and let %s back", after.name, held), nil
+}
+
+// awaitTrust waits until the run has seen that a grant has access: from then on it may not lose it.
+func (w *world) awaitTrust(ctx context.Context, key types.NamespacedName) error {
+	return cluster.Eventually(ctx, readyWithin, func() (string, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if s := w.standing[key]; s == nil || s.excused {
+			return key.String() + " was not seen to have access", nil
+		}
+		return "", nil
+	})
 }
 
 // killAt has a manager lead that dies at a point, and gives it work that leads there.

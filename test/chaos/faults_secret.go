@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
@@ -78,11 +79,16 @@ func (w *world) damageOf(ctx context.Context, key types.NamespacedName, how func
 	switch {
 	case err == nil:
 		w.damagesOf(key).known(secret.ResourceVersion)
-	case !sent:
+	case !sent, isRefused(err):
 		w.damagesOf(key).withdrawn()
 	default: // it may have been taken, or will be: no version can be told from it
 	}
 	return what, err
+}
+
+// isRefused reports whether the API server has surely not taken a write.
+func isRefused(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsConflict(err) || apierrors.IsForbidden(err) || apierrors.IsNotFound(err)
 }
 
 func (w *world) expectDamage(key types.NamespacedName) {

@@ -88,14 +88,14 @@ func (w *world) loseRevokeReply(ctx context.Context, f fault) (string, error) {
 	kinds := []wire.FaultKind{wire.FaultDropReply, wire.FaultReset}
 	w.unheard(times)
 	err := w.cloud.SetFaults(wire.Faults{Calls: []wire.Fault{{Kind: kinds[f.among(1, len(kinds))], Operation: state.Revoke, Times: times}}})
-	if err != nil {
-		return "", err
+	if err == nil {
+		_, err = w.reissue(ctx, f)
 	}
-	if _, err := w.reissue(ctx, f); err != nil {
-		return "", errors.Join(err, w.cloud.SetFaults(wire.Faults{}))
+	left := times
+	if err == nil {
+		left = w.awaitUnread(ctx, times)
 	}
-	left := w.awaitUnread(ctx, times)
-	err = w.cloud.SetFaults(wire.Faults{})
+	err = errors.Join(err, w.cloud.SetFaults(wire.Faults{}))
 	w.unheard(-left)
 	return fmt.Sprintf("%d replies", times-left), err
 }
@@ -104,7 +104,7 @@ func (w *world) loseRevokeReply(ctx context.Context, f fault) (string, error) {
 func (w *world) unheard(times int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.repeats.unheard += times
+	w.repeats.lose(times)
 }
 
 // skew puts the service's clock off, and back.

@@ -10,43 +10,55 @@ import (
 // it writes of it leaves the token on record, and the next one revokes it again; so does one that never heard the reply.
 // It is pure: it is told the time.
 type repeats struct {
-	// first is when a token's first revocation was noticed.
-	first map[string]time.Time
+	// calls is how often a token was revoked when that was noticed last, latest when it had last become more.
+	calls  map[string]int
+	latest map[string]time.Time
 	// interruptions are the moments at which a leader may have been kept from writing down what it had done.
 	interruptions []time.Time
-	// unheard is how many replies about revocations never reached the manager.
+	// unheard is how many replies about revocations never reached the manager and explain nothing yet.
 	unheard int
-	told    map[string]bool
+	// lost is how many there were in all.
+	lost     int
+	problems []string
 }
 
-func newRepeats() *repeats { return &repeats{first: map[string]time.Time{}, told: map[string]bool{}} }
+func newRepeats() *repeats { return &repeats{calls: map[string]int{}, latest: map[string]time.Time{}} }
 
-// notice notes how often each token was revoked by now.
+// notice notes how often each token was revoked by now. Each call beyond the first needs a reason of its own: an
+// interruption since the one before it, or a reply that nobody heard.
 func (r *repeats) notice(now time.Time, revocations map[string]int) {
-	for id := range revocations {
-		if r.first[id].IsZero() {
-			r.first[id] = now
+	for _, id := range slices.Sorted(maps.Keys(revocations)) {
+		more := revocations[id] - r.calls[id]
+		if more <= 0 {
+			continue
 		}
+		explained := 1
+		if since := r.latest[id]; !since.IsZero() {
+			explained = r.since(since.Add(-noticeGrace))
+		}
+		if needless := more - explained; needless > 0 {
+			if r.unheard -= needless; r.unheard < 0 {
+				r.unheard = 0
+				r.problems = append(r.problems, id)
+			}
+		}
+		r.calls[id], r.latest[id] = revocations[id], now
 	}
 }
 
 // interrupted notes that a leader ended, stopped or went on.
 func (r *repeats) interrupted(at time.Time) { r.interruptions = append(r.interruptions, at) }
 
-// judge returns the tokens that were revoked more often than anything explains; each is told once.
-func (r *repeats) judge(revocations map[string]int) []string {
-	var problems []string
-	unheard := r.unheard
-	for _, id := range slices.Sorted(maps.Keys(revocations)) {
-		needless := revocations[id] - 1 - r.since(r.first[id].Add(-noticeGrace))
-		if needless <= 0 || r.told[id] {
-			continue
-		}
-		if unheard -= needless; unheard < 0 {
-			r.told[id] = true
-			problems = append(problems, id)
-		}
-	}
+// lose notes that so many replies get lost; negative: that they did not.
+func (r *repeats) lose(replies int) {
+	r.unheard += replies
+	r.lost += replies
+}
+
+// judge returns the tokens that were revoked more often than anything explains; each time is told once.
+func (r *repeats) judge() []string {
+	problems := r.problems
+	r.problems = nil
 	return problems
 }
 

@@ -15,9 +15,12 @@ func TestWhichTokensWereRevokedWithoutNeed(t *testing.T) {
 		last map[string]int // what is known at the end, a minute later
 		want []string
 	}{
-		"once is right":               {do: func(r *repeats) { r.notice(at(0), once) }, last: once},
-		"twice is a problem":          {do: func(r *repeats) { r.notice(at(0), once) }, last: twice, want: []string{"a"}},
-		"twice within a look, too":    {do: func(*repeats) {}, last: twice, want: []string{"a"}},
+		"once is right":            {do: func(r *repeats) { r.notice(at(0), once) }, last: once},
+		"twice is a problem":       {do: func(r *repeats) { r.notice(at(0), once) }, last: twice, want: []string{"a"}},
+		"twice within a look, too": {do: func(*repeats) {}, last: twice, want: []string{"a"}},
+		"an interruption explains one later call alone": {
+			do: func(r *repeats) { r.notice(at(0), once); r.interrupted(at(5)); r.notice(at(6), twice) }, last: thrice, want: []string{"a"},
+		},
 		"an interruption explains it": {do: func(r *repeats) { r.notice(at(0), once); r.interrupted(at(5)) }, last: twice},
 		"an interruption before explains nothing": {
 			do: func(r *repeats) { r.interrupted(at(0)); r.notice(at(5), once) }, last: twice, want: []string{"a"},
@@ -35,9 +38,9 @@ func TestWhichTokensWereRevokedWithoutNeed(t *testing.T) {
 			do:   func(r *repeats) { r.notice(at(0), map[string]int{"a": 1, "b": 1}); r.interrupted(at(5)) },
 			last: map[string]int{"a": 2, "b": 2},
 		},
-		"a reply that nobody heard explains one": {do: func(r *repeats) { r.notice(at(0), once); r.unheard = 1 }, last: twice},
+		"a reply that nobody heard explains one": {do: func(r *repeats) { r.notice(at(0), once); r.lose(1) }, last: twice},
 		"a reply that nobody heard explains one of two": {
-			do:   func(r *repeats) { r.notice(at(0), map[string]int{"a": 1, "b": 1}); r.unheard = 1 },
+			do:   func(r *repeats) { r.notice(at(0), map[string]int{"a": 1, "b": 1}); r.lose(1) },
 			last: map[string]int{"a": 2, "b": 2}, want: []string{"b"},
 		},
 	} {
@@ -45,10 +48,11 @@ func TestWhichTokensWereRevokedWithoutNeed(t *testing.T) {
 			r := newRepeats()
 			tc.do(r)
 			r.notice(at(60), tc.last)
-			if diff := cmp.Diff(tc.want, r.judge(tc.last)); diff != "" {
+			if diff := cmp.Diff(tc.want, r.judge()); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
-			if again := r.judge(tc.last); len(again) > 0 {
+			r.notice(at(61), tc.last)
+			if again := r.judge(); len(again) > 0 {
 				t.Errorf("it is told again: %v", again)
 			}
 		})

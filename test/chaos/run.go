@@ -222,7 +222,7 @@ func (w *world) figures() [][2]string {
 	alive := w.alive()
 	w.mu.Lock()
 	orphans, left, excused := len(w.book.lost)+len(w.book.leftBehind), len(w.book.orphans(alive)), len(w.book.excused)
-	unheard := w.repeats.unheard
+	unheard := w.repeats.lost
 	unread, up, ended, longest, slowest := w.book.unread, w.up, w.endings.ended, w.endings.longest, w.endings.slowest
 	w.mu.Unlock()
 	w.settings.mu.Lock()

@@ -280,7 +280,7 @@ func (w *world) checkRepeats() {
 	revocations := w.revocations()
 	w.mu.Lock()
 	w.repeats.notice(time.Now(), revocations)
-	problems := w.repeats.judge(revocations)
+	problems := w.repeats.judge()
 	w.mu.Unlock()
 	w.checked(revokedOnce, len(revocations))
 	for _, id := range problems {
@@ -302,7 +302,8 @@ func (w *world) checkAccess(ctx context.Context, key types.NamespacedName, grant
 		if w.api.Get(ctx, key, &again) != nil || !entitled(&again) || client.IgnoreNotFound(w.api.Get(ctx, key, &current)) != nil {
 			return
 		}
-		why, ended = w.useless(&current)
+		secret = &current
+		why, ended = w.useless(secret)
 	}
 	w.mu.Lock()
 	s := w.standing[key]
