@@ -12,6 +12,7 @@ DEMO_ARGS ?=
 CHAOS_MINUTES ?= 10
 CHAOS_SEED    ?= 0
 CHAOS_ARGS    ?=
+E2E_ARGS      ?=
 FUZZTIME  ?= 30s
 INSTALL   ?= config/default
 VERSION   ?= dev
@@ -89,6 +90,17 @@ fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each.
 chaos: ## Break what can be broken for CHAOS_MINUTES (default 10) by the schedule of CHAOS_SEED, and check every promise meanwhile.
 	@export CGO_ENABLED=0; go build -trimpath -tags killpoints -o bin/manager-killpoints ./cmd/manager && go build -trimpath -o bin/chaos ./test/chaos
 	@assets=$$(hack/kube/assets.sh); bin/chaos --assets "$$assets" --manager bin/manager-killpoints --minutes $(CHAOS_MINUTES) --seed $(CHAOS_SEED) $(CHAOS_ARGS)
+
+.PHONY: e2e
+e2e: e2e-images ## Install the operator into a cluster with a node (started here, as root), and have pods use it.
+	@assets=$$(hack/kube/assets.sh kube-scheduler kubelet); runtime=$$(hack/containerd/assets.sh); go build -trimpath -o bin/e2e ./test/e2e; \
+	bin/e2e --assets "$$assets" --runtime "$$runtime" $(E2E_ARGS)
+
+.PHONY: e2e-images
+e2e-images:
+	@mkdir -p bin/images; go -C hack/image build -trimpath -o ../../bin/image .
+	@for package in ./cmd/manager ./cmd/simulator ./test/e2e/client ./test/node/pause; do name=$${package##*/}; \
+	hack/release-build.sh bin/images/$$name "$$package"; bin/image --name "localhost/$$name:e2e" --output "bin/images/$$name.tar" "bin/images/$$name"; done
 
 .PHONY: bench
 bench: ## Run the benchmarks.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
-	"github.com/mqtt-token-operator/mqtt-token-operator/test/story"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/device"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/story"
 )
 
 const (

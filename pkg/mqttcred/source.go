@@ -57,21 +57,22 @@ func Open(dir string) (*Source, error) {
 func (s *Source) Close() error { return s.close() }
 
 // Await waits until there are credentials that are worth a CONNECT, and returns them: not those that were taken back, and
-// not those that failed a moment ago. Its error is the context's.
-func (s *Source) Await(ctx context.Context) (Credentials, error) {
-	for {
-		current, err, changed := s.state()
-		if err != nil {
-			if err := s.wait(ctx, changed, time.Time{}); err != nil {
-				return Credentials{}, err
+// not those that failed a moment ago. If it has to wait, it says why, each time that it is for another reason; ErrWithdrawn
+// may be in that error's chain. Its own error is the context's.
+func (s *Source) Await(ctx context.Context, waiting func(error)) (Credentials, error) {
+	var said <-chan struct{} // until it is closed, why was said
+	for saidOpens := (time.Time{}); ; {
+		current, changed, why := s.state()
+		opens := time.Time{}
+		if why == nil {
+			if opens = s.opensAt(current); !opens.After(s.now()) {
+				return current, nil
 			}
-			continue
+			why = fmt.Errorf("the same credentials are tried again at %s, others at once", opens.UTC().Format(time.TimeOnly))
 		}
-		s.mu.Lock()
-		opens := s.gate.opensAt(current)
-		s.mu.Unlock()
-		if !opens.After(s.now()) {
-			return current, nil
+		if said != changed || !opens.Equal(saidOpens) {
+			said, saidOpens = changed, opens
+			waiting(why)
 		}
 		if err := s.wait(ctx, changed, opens); err != nil {
 			return Credentials{}, err
@@ -79,10 +80,16 @@ func (s *Source) Await(ctx context.Context) (Credentials, error) {
 	}
 }
 
+func (s *Source) opensAt(c Credentials) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gate.opensAt(c)
+}
+
 // Newer waits until the folder holds other credentials than those, and returns them. Its error is the context's.
 func (s *Source) Newer(ctx context.Context, than Credentials) (Credentials, error) {
 	for {
-		current, err, changed := s.state()
+		current, changed, err := s.state()
 		if err == nil && !current.isSame(than) {
 			return current, nil
 		}
@@ -90,13 +97,6 @@ func (s *Source) Newer(ctx context.Context, than Credentials) (Credentials, erro
 			return Credentials{}, err
 		}
 	}
-}
-
-// Err says what keeps the folder's files from being credentials now; nil if they are. While the tokens are taken back,
-// ErrWithdrawn is in its chain.
-func (s *Source) Err() error {
-	_, err, _ := s.state()
-	return err
 }
 
 // Ended tells the source how a connection ended that was made with some credentials and lasted so long; zero: it never
@@ -130,10 +130,10 @@ func (s *Source) Refresh(ctx context.Context, used Credentials, upload func(cont
 	}
 }
 
-func (s *Source) state() (Credentials, error, <-chan struct{}) { //nolint:revive // the error is a part of the state
+func (s *Source) state() (current Credentials, changed <-chan struct{}, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current, s.err, s.changed
+	return s.current, s.changed, s.err
 }
 
 // wait waits for a change or a time; the zero time never comes.
@@ -161,7 +161,7 @@ func (s *Source) follow() {
 	for {
 		select {
 		case <-s.watcher.Events:
-		case <-s.watcher.Errors:
+		case <-s.watcher.Errors: //nolint:errcheck // a lost notification is what the ticker is for
 		case <-look.C:
 		case <-s.closing:
 			return
@@ -178,7 +178,8 @@ func (s *Source) look() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (err == nil) != (s.err == nil) || !current.isSame(s.current) {
+	other := (err == nil) != (s.err == nil) || errors.Is(err, ErrWithdrawn) != errors.Is(s.err, ErrWithdrawn)
+	if other || !current.isSame(s.current) {
 		close(s.changed)
 		s.changed = make(chan struct{})
 	}

@@ -125,7 +125,8 @@ func newEnvironment(o Options) (*envtest.Environment, error) {
 	// As strict as a cluster can be about owner references: the manager must be allowed to block a deletion.
 	plane.APIServer.Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 	if o.WithNodes {
-		plane.APIServer.Configure().Set("authorization-mode", "Node,RBAC").Append("enable-admission-plugins", "NodeRestriction")
+		plane.APIServer.Configure().Set("authorization-mode", "Node,RBAC").Append("enable-admission-plugins", "NodeRestriction").
+			Disable("disable-admission-plugins") // ServiceAccount is: it gives pods their tokens
 	}
 	if err := o.audit(plane.APIServer); err != nil {
 		return nil, err

@@ -64,7 +64,8 @@ func (c cloud) get(ctx context.Context, path string) ([]byte, error) {
 
 // clients lists the ids of the connected MQTT clients.
 func (c cloud) clients(ctx context.Context) (ids []string, err error) {
-	return ids, c.read(ctx, "/clients", &ids)
+	err = c.read(ctx, "/clients", &ids)
+	return ids, err
 }
 
 // alive lists the tokens that the service takes.

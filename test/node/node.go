@@ -47,7 +47,7 @@ type Options struct {
 }
 
 // SandboxImage is the name of the image that each pod begins with.
-const SandboxImage = "localhost/pause:1"
+const SandboxImage = "localhost/pause:e2e"
 
 // Node is a cluster of one node.
 type Node struct {

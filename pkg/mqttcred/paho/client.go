@@ -58,10 +58,7 @@ func New(source *mqttcred.Source, o Options) *Client {
 // Run connects, again and again, until the context ends, and returns its error.
 func (c *Client) Run(ctx context.Context) error {
 	for {
-		if c.source.Err() != nil {
-			c.o.OnEvent(Event{Kind: Waiting, Err: c.source.Err()})
-		}
-		used, err := c.source.Await(ctx)
+		used, err := c.source.Await(ctx, func(why error) { c.o.OnEvent(Event{Kind: Waiting, Err: why}) })
 		if err != nil {
 			return err
 		}
@@ -107,7 +104,7 @@ func (c *Client) session(ctx context.Context, used mqttcred.Credentials) (mqttcr
 	}
 	if c.o.OnConnect != nil {
 		if err := c.o.OnConnect(ctx, client); err != nil {
-			return used, fmt.Errorf("after connecting: %w", errors.Join(err, noticed(ctx, notices)))
+			return used, told(fmt.Errorf("after connecting: %w", err), noticed(notices))
 		}
 	}
 	c.o.OnEvent(Event{Kind: Connected, Credentials: used})
@@ -117,8 +114,18 @@ func (c *Client) session(ctx context.Context, used mqttcred.Credentials) (mqttcr
 	// Whoever publishes waits for the connection, which ends first.
 	end(nil)
 	client.Disconnect(quiesce)
-	shut := c.gate.Shut(context.WithoutCancel(ctx))
-	return last, errors.Join(err, shut, noticed(ctx, notices))
+	if shut := c.gate.Shut(context.WithoutCancel(ctx)); shut != nil {
+		return last, shut
+	}
+	return last, told(err, noticed(notices))
+}
+
+// told is why a connection ended, and what the broker said about that.
+func told(err, notice error) error {
+	if notice == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", notice, err)
 }
 
 // upload gives the broker new tokens while nobody publishes.
@@ -195,7 +202,7 @@ func connect(ctx context.Context, client mqtt.Client) error {
 }
 
 // noticed is what the broker said of a token whose life is over; it may come by after the end of the connection.
-func noticed(ctx context.Context, notices <-chan mqttcred.Notice) error {
+func noticed(notices <-chan mqttcred.Notice) error {
 	limit := time.NewTimer(noticeWithin) //nolint:forbidigo // the broker's time is the real one
 	defer limit.Stop()
 	for {
@@ -205,7 +212,7 @@ func noticed(ctx context.Context, notices <-chan mqttcred.Notice) error {
 				return &refusedError{why: errors.New(notice.String())}
 			}
 		case <-limit.C:
-			return context.Cause(ctx)
+			return nil
 		}
 	}
 }

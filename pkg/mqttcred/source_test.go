@@ -1,0 +1,149 @@
+package mqttcred_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/device"
+)
+
+// mount is a mounted Secret whose files change all at once.
+type mount struct {
+	t *testing.T
+	device.Volume
+}
+
+func newMount(t *testing.T, password string) *mount {
+	t.Helper()
+	m := &mount{t: t, Volume: device.Volume{Folder: filepath.Join(t.TempDir(), "mqtt")}}
+	m.lay(map[string]string{"password": password})
+	return m
+}
+
+func (m *mount) lay(change map[string]string) {
+	m.t.Helper()
+	data := map[string][]byte{}
+	for key, text := range files() {
+		data[key] = []byte(text)
+	}
+	for key, text := range change {
+		data[key] = []byte(text)
+	}
+	if err := m.Lay(data); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *mount) open() *mqttcred.Source {
+	m.t.Helper()
+	source, err := mqttcred.Open(m.Folder)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() {
+		if err := source.Close(); err != nil {
+			m.t.Error(err)
+		}
+	})
+	return source
+}
+
+func within(t *testing.T, limit time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func quietly(error) {}
+
+func TestASourceFollowsItsFolder(t *testing.T) {
+	m := newMount(t, "W|one")
+	source := m.open()
+	first, err := source.Await(within(t, 10*time.Second), quietly)
+	if err != nil || first.Password != "W|one" {
+		t.Fatalf("%v, %v", first, err)
+	}
+	m.lay(map[string]string{"password": "W|two"})
+	second, err := source.Newer(within(t, 10*time.Second), first)
+	if err != nil || second.Password != "W|two" {
+		t.Errorf("%v, %v", second, err)
+	}
+}
+
+func TestASourceWaitsWhileTokensAreTakenBack(t *testing.T) {
+	m := newMount(t, "W|one")
+	m.lay(map[string]string{"tokens.json": "[]"})
+	source := m.open()
+	waiting := make(chan error, 8)
+	go func() {
+		why := <-waiting
+		if !errors.Is(why, mqttcred.ErrWithdrawn) {
+			t.Errorf("it waits for %v", why)
+		}
+		m.lay(map[string]string{"password": "W|two"})
+	}()
+	got, err := source.Await(within(t, 10*time.Second), func(why error) { waiting <- why })
+	if err != nil || got.Password != "W|two" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestDeadCredentialsAreNotTriedUntilOthersCome(t *testing.T) {
+	m := newMount(t, "W|one")
+	source := m.open()
+	dead, err := source.Await(within(t, 10*time.Second), quietly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source.Ended(dead, mqttcred.Refused, 0)
+	said := make(chan string, 8)
+	if got, err := source.Await(within(t, 300*time.Millisecond), func(why error) { said <- why.Error() }); err == nil {
+		t.Errorf("it offers %v again", got)
+	}
+	if why := <-said; !strings.Contains(why, "tried again at") {
+		t.Errorf("it waits for %q", why)
+	}
+	m.lay(map[string]string{"password": "W|two"})
+	if got, err := source.Await(within(t, 10*time.Second), quietly); err != nil || got.Password != "W|two" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestNewerTokensAreUploadedAsTheyCome(t *testing.T) {
+	m := newMount(t, "W|one")
+	m.lay(map[string]string{"password": "W|one", "tokens.json": `[{"type":"W","token":"one"}]`})
+	source := m.open()
+	used, err := source.Await(within(t, 10*time.Second), quietly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.lay(map[string]string{"password": "W|two", "tokens.json": `[{"type":"W","token":"two"}]`})
+	refusal := errors.New("no PUBACK")
+	var uploaded []string
+	last, err := source.Refresh(within(t, 10*time.Second), used, func(_ context.Context, messages [][]byte) error {
+		uploaded = append(uploaded, string(messages[0]))
+		if len(uploaded) == 2 {
+			return refusal
+		}
+		m.lay(map[string]string{"password": "W|three", "tokens.json": `[{"type":"W","token":"three"}]`})
+		return nil
+	})
+	if !errors.Is(err, mqttcred.ErrReconnect) || !errors.Is(err, refusal) || last.Password != "W|two" {
+		t.Errorf("the connection has %q, and %v", last.Password, err)
+	}
+	if want := `{"token":"two","type":"W"} {"token":"three","type":"W"}`; strings.Join(uploaded, " ") != want {
+		t.Errorf("uploaded %q", uploaded)
+	}
+}
+
+func TestNoFolderIsAnError(t *testing.T) {
+	if _, err := mqttcred.Open(filepath.Join(t.TempDir(), "nothing")); err == nil {
+		t.Error("a folder that is not there was opened")
+	}
+}
