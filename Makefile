@@ -12,11 +12,11 @@ DEMO_ARGS ?=
 CHAOS_MINUTES ?= 10
 CHAOS_SEED    ?= 0
 CHAOS_ARGS    ?=
-E2E_ARGS      ?=
 FUZZTIME  ?= 30s
 INSTALL   ?= config/default
 VERSION   ?= dev
 COLD      ?=
+E2E_ARGS  ?=
 
 TOOL     := hack/tools/tool.sh
 COMMANDS := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go))
@@ -30,7 +30,7 @@ BUILT_IN := '{{with .Module}}{{if not .Main}}{{.Path}}{{"\t"}}{{.Version}}{{"\t"
 
 .PHONY: help
 help: ## List the targets.
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## Start a cluster, the simulator and the operator on this machine; DEMO_ARGS=--once runs the tour and ends.
@@ -57,7 +57,7 @@ lint: lint-code lint-api ## Run golangci-lint on everything and kube-api-linter 
 
 .PHONY: lint-code
 lint-code:
-	@linter=$$($(TOOL) golangci-lint); "$$linter" run; cd hack/licences; "$$linter" run --config ../../.golangci.yml
+	@linter=$$($(TOOL) golangci-lint); "$$linter" run; cd hack/licences; "$$linter" run --config ../../.golangci.yml; cd ../image; "$$linter" run --config ../../.golangci.yml
 
 .PHONY: lint-api
 lint-api:
@@ -92,7 +92,7 @@ chaos: ## Break what can be broken for CHAOS_MINUTES (default 10) by the schedul
 	@assets=$$(hack/kube/assets.sh); bin/chaos --assets "$$assets" --manager bin/manager-killpoints --minutes $(CHAOS_MINUTES) --seed $(CHAOS_SEED) $(CHAOS_ARGS)
 
 .PHONY: e2e
-e2e: e2e-images ## Install the operator into a cluster with a node (started here, as root), and have pods use it.
+e2e: e2e-images ## Install the operator into a cluster with a node, started here (Linux, as root, with runc), and have pods use it.
 	@assets=$$(hack/kube/assets.sh kube-scheduler kubelet); runtime=$$(hack/containerd/assets.sh); go build -trimpath -o bin/e2e ./test/e2e; \
 	bin/e2e --assets "$$assets" --runtime "$$runtime" $(E2E_ARGS)
 
@@ -112,6 +112,18 @@ bench: ## Run the benchmarks.
 licences: ## List the modules in the manager with their licences; fail on one that is not allowed.
 	@said=$$(go -C hack/licences test . 2>&1) || { echo "$$said"; exit 1; }
 	@CGO_ENABLED=0 GOOS=linux go list -deps -f $(BUILT_IN) ./cmd/manager | go -C hack/licences run .
+
+.PHONY: image
+image: ## Write dist/manager.oci.tar: the manager's image as an OCI archive, made without Docker. VERSION is its tag.
+	@said=$$(go -C hack/image test . 2>&1) || { echo "$$said"; exit 1; }
+	@mkdir -p dist; hack/release-build.sh dist/manager ./cmd/manager
+	@go -C hack/image run . --output $(CURDIR)/dist/manager.oci.tar --name mqtt-token-operator:$(VERSION) --ca-certificates \
+	  --label org.opencontainers.image.title=mqtt-token-operator \
+	  --label "org.opencontainers.image.description=Issues, renews and revokes ApsaraMQ for MQTT tokens from Kubernetes objects" \
+	  --label org.opencontainers.image.source=https://github.com/mqtt-token-operator/mqtt-token-operator \
+	  --label org.opencontainers.image.version=$(VERSION) \
+	  --label org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	  $(CURDIR)/dist/manager
 
 .PHONY: vulncheck
 vulncheck: ## Look for known vulnerabilities in reach of PKG; GOVULNDB names another database. hack/vulncheck.sh tells by its code.
@@ -143,5 +155,5 @@ kube-assets: ## Fetch or build etcd, kube-apiserver, kube-controller-manager and
 	@hack/kube/assets.sh
 
 .PHONY: clean
-clean: ## Remove what the targets above made; bin/k8s, minutes of work, stays.
-	@rm -rf dist bin/tools bin/envtest bin/chaos bin/manager-killpoints $(addprefix bin/,$(notdir $(COMMANDS)))
+clean: ## Remove what the targets above made; bin/k8s and bin/containerd, minutes of work, stay.
+	@rm -rf dist bin/tools bin/envtest bin/chaos bin/e2e bin/image bin/images bin/manager-killpoints $(addprefix bin/,$(notdir $(COMMANDS)))

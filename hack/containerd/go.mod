@@ -1,5 +1,5 @@
-// Pins the container runtime of the end-to-end tests. Built by hack/containerd/assets.sh; nothing of the product imports
-// this module.
+// Pins containerd for the node of the end-to-end tests. Built by hack/containerd/assets.sh; nothing of the product
+// imports this module.
 module github.com/mqtt-token-operator/mqtt-token-operator/hack/containerd
 
 go 1.26.6

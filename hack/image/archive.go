@@ -8,71 +8,65 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
-	"github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
-// archive writes an image in the OCI layout as one file, under the name that a container runtime imports it by.
-func archive(image v1.Image, name, output string) (err error) {
+// What tells an importer the image's name: containerd reads the first, others the second.
+const (
+	containerdName = "io.containerd.image.name"
+	referenceName  = "org.opencontainers.image.ref.name"
+)
+
+// writeArchive writes an OCI archive. It arrives complete or not at all.
+func writeArchive(made *image, output string) (err error) {
 	folder, err := os.MkdirTemp("", "image-")
 	if err != nil {
 		return fmt.Errorf("making a folder to work in: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	path, err := layout.Write(folder, empty.Index)
+	written, err := layout.Write(folder, empty.Index)
 	if err != nil {
-		return fmt.Errorf("writing the layout: %w", err)
-	}
-	if err := path.AppendImage(image, layout.WithAnnotations(map[string]string{
-		"io.containerd.image.name":          name,
-		"org.opencontainers.image.ref.name": name,
-	})); err != nil {
 		return fmt.Errorf("writing the image: %w", err)
 	}
-	partial := output + ".partial"
-	if err := packFolder(folder, partial); err != nil {
-		return errors.Join(err, os.Remove(partial))
+	names := map[string]string{containerdName: made.name, referenceName: made.name}
+	if err := written.AppendImage(made, layout.WithAnnotations(names), layout.WithPlatform(made.platform)); err != nil {
+		return fmt.Errorf("writing the image: %w", err)
 	}
-	return os.Rename(partial, output)
+	partial, err := os.CreateTemp(filepath.Dir(output), ".image-")
+	if err != nil {
+		return fmt.Errorf("making the archive: %w", err)
+	}
+	if err := errors.Join(pack(os.DirFS(folder), partial), partial.Chmod(0o644), partial.Close()); err != nil {
+		return errors.Join(fmt.Errorf("writing the archive: %w", err), os.Remove(partial.Name()))
+	}
+	if err := os.Rename(partial.Name(), output); err != nil {
+		return fmt.Errorf("writing the archive: %w", err)
+	}
+	return nil
 }
 
-// packFolder packs a folder's files in the order of their names, without owner or time.
-func packFolder(folder, output string) (err error) {
-	file, err := os.Create(output)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	pack := tar.NewWriter(file)
-	root := os.DirFS(folder)
-	err = fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || name == "." {
+// pack writes a folder's files in the order of their names, and nothing about the machine or the moment.
+func pack(folder fs.FS, output io.Writer) error {
+	archive := tar.NewWriter(output)
+	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
 			return err
 		}
-		if entry.IsDir() {
-			return pack.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: folderMode, Format: tar.FormatUSTAR})
+		data, err := fs.ReadFile(folder, name)
+		if err != nil {
+			return err
 		}
-		return packFile(pack, filepath.Join(folder, name), name)
+		header := &tar.Header{
+			Name: name, Mode: 0o644, Size: int64(len(data)), ModTime: time.Unix(0, 0), Typeflag: tar.TypeReg, Format: tar.FormatPAX,
+		}
+		if err := archive.WriteHeader(header); err != nil {
+			return err
+		}
+		_, err = archive.Write(data)
+		return err
 	})
-	return errors.Join(err, pack.Close())
-}
-
-func packFile(pack *tar.Writer, path, name string) (err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: fileMode, Format: tar.FormatUSTAR}
-	if err := pack.WriteHeader(header); err != nil {
-		return err
-	}
-	_, err = io.Copy(pack, file)
-	return err
+	return errors.Join(err, archive.Close())
 }

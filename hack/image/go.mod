@@ -1,9 +1,12 @@
-// Builds container images without Docker. Nothing of the product imports this module.
+// Builds container images from nothing but static binaries, without Docker. Nothing of the product imports this module.
 module github.com/mqtt-token-operator/mqtt-token-operator/hack/image
 
 go 1.26.0
 
-require github.com/google/go-containerregistry v0.22.1
+require (
+	github.com/google/go-cmp v0.7.0
+	github.com/google/go-containerregistry v0.22.1
+)
 
 require (
 	github.com/klauspost/compress v1.19.2 // indirect

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the folder that holds etcd, kube-apiserver, kube-controller-manager and kubectl, and whatever else is named
-# (kube-scheduler, kubelet); says on stderr what it does.
+# Prints the folder that holds etcd, kube-apiserver, kube-controller-manager and kubectl, and the programs that are named
+# as arguments (kube-scheduler and kubelet make a node); says on stderr what it does.
 #
 #   1. KUBEBUILDER_ASSETS, if it is set and complete;
 #   2. bin/k8s/<version>, if an earlier run filled it;
@@ -10,14 +10,14 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-prebuilt=(etcd kube-apiserver kubectl)
-need=(etcd kube-apiserver kube-controller-manager kubectl "$@")
+plane=(etcd kube-apiserver kube-controller-manager kubectl)
+need=("${plane[@]}" "$@")
 prebuilt_wait=${PREBUILT_WAIT:-10} # seconds
 
 say() { echo "kube-assets: $*" >&2; }
-holds() { local folder=$1 b; shift; for b in "$@"; do [ -x "$folder/$b" ] || return 1; done; }
+source "$here/../pinned.sh"
 
-if [ -n "${KUBEBUILDER_ASSETS:-}" ] && holds "$KUBEBUILDER_ASSETS" "${need[@]}"; then
+if [ -n "${KUBEBUILDER_ASSETS:-}" ] && complete "$KUBEBUILDER_ASSETS" "${need[@]}"; then
   echo "$KUBEBUILDER_ASSETS"
   exit 0
 fi
@@ -25,7 +25,7 @@ fi
 cd "$here"
 version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 out=$root/bin/k8s/$version
-if holds "$out" "${need[@]}"; then
+if complete "$out" "${need[@]}"; then
   echo "$out"
   exit 0
 fi
@@ -36,8 +36,9 @@ take_from() {
   local b
   for b in "${need[@]}"; do
     if [ -x "$1/$b" ] && [ ! -x "$out/$b" ]; then
-      cp "$1/$b" "$out/.$b.$$"
-      mv "$out/.$b.$$" "$out/$b"
+      pinned_partial=$out/.partial.$$
+      cp "$1/$b" "$pinned_partial"
+      mv "$pinned_partial" "$out/$b"
       say "took $b from $1"
     fi
   done
@@ -47,10 +48,10 @@ bounded() { if command -v timeout >/dev/null; then timeout "$prebuilt_wait" "$@"
 
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   take_from "$KUBEBUILDER_ASSETS"
-elif ! holds "$out" "${prebuilt[@]}"; then
+elif ! complete "$out" "${plane[@]}"; then # of which some come prebuilt
   say "looking for a prebuilt $version (at most ${prebuilt_wait}s)"
-  if setup=$("$root/hack/tools/tool.sh" setup-envtest) && found=$(bounded "$setup" use "${version#v}" --bin-dir "$root/bin/envtest" -p path 2>/dev/null); then
-    take_from "$found"
+  if setup=$("$root/hack/tools/tool.sh" setup-envtest) && prebuilt=$(bounded "$setup" use "${version#v}" --bin-dir "$root/bin/envtest" -p path 2>/dev/null); then
+    take_from "$prebuilt"
   else
     say "none in reach; building from source (minutes on a cold cache, seconds on a warm one)"
   fi
@@ -66,6 +67,6 @@ package() {
 v=k8s.io/component-base/version
 minor=${version#v1.}
 for b in "${need[@]}"; do
-  "$root/hack/build.sh" "$out/$b" "$(package "$b")" "-X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=${minor%%.*} -X $v.gitTreeState=clean"
+  build_pinned "$out" "$b" "$(package "$b")" "-X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=${minor%%.*} -X $v.gitTreeState=clean"
 done
 echo "$out"

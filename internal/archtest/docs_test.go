@@ -12,10 +12,10 @@ import (
 )
 
 var (
-	makefileTarget = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
+	makefileTarget = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
 	relativeLink   = regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
 	codeSpan       = regexp.MustCompile("`([^`\n]+)`")
-	makeCommand    = regexp.MustCompile("(?m)(?:^\\s*(?:\\$ )?|`|&& )make ((?:-[a-zA-Z] )*)([a-z][a-z-]*)")
+	makeCommand    = regexp.MustCompile("(?m)(?:^\\s*(?:\\$ )?|`|&& )make ((?:-[a-zA-Z] )*)([a-z][a-z0-9-]*)")
 	pathLike       = regexp.MustCompile(`^\.?[\w.-]+(/[\w.*<>-]+)+/?$`)
 	placeholder    = regexp.MustCompile(`<[^>]*>`)
 )

@@ -170,7 +170,7 @@ func importTable() map[string]rule {
 		"test/node": {
 			why:   "a whole cluster of one node, for pods",
 			ours:  []string{"test/cluster"},
-			third: []string{apiserverTypes},
+			third: []string{clientGo, apimachinery, apiserverTypes},
 		},
 		"test/node/pause": {why: "holds a pod's namespaces open"},
 		"test/device": {

@@ -1,5 +1,5 @@
-// Package cluster starts a control plane without nodes, and the operator beside it: what it takes to see the manager's
-// process at work, and to disturb it.
+// Package cluster starts a control plane, and the operator beside it: what it takes to see the manager's process at work,
+// and to disturb it. It has no nodes of its own; package node adds one.
 package cluster
 
 import (
@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -52,10 +53,10 @@ type Options struct {
 	Folder string
 	// CRDs are files or folders with kinds that the controllers know from their start; they notice later ones within 30 s.
 	CRDs []string
-	// WithNodes says that nodes will join: the controllers run that make pods, and nodes may do what nodes need.
-	WithNodes bool
 	// Audited is a user whose requests the API server writes down; empty: nobody's.
 	Audited string
+	// Nodes says that kubelets are to join. The API server then listens on port 443, for which one must be root.
+	Nodes bool
 	// OnEnd learns of a controller manager that ended by itself.
 	OnEnd func(error)
 }
@@ -69,7 +70,7 @@ func Programs(assets string) []string {
 	return files
 }
 
-// Cluster is a control plane without nodes: etcd, kube-apiserver and kube-controller-manager.
+// Cluster is a control plane: etcd, kube-apiserver and kube-controller-manager.
 type Cluster struct {
 	client.Client
 	// Config is the cluster administrator's, as are Client and Kubeconfig, a file.
@@ -101,6 +102,19 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// Connect takes a cluster that runs already, by its administrator's kubeconfig. Stop leaves it alone.
+func Connect(kubeconfig string, o Options) (*Cluster, error) {
+	c := &Cluster{options: o, Kubectl: filepath.Join(o.Assets, kubectl), Kubeconfig: kubeconfig}
+	var err error
+	if c.Config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	if err := c.ask(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // newEnvironment describes etcd and kube-apiserver. Their data stay in folders of ours, so that they can be started
 // again, and each is started by a script that leaves us its process id.
 func newEnvironment(o Options) (*envtest.Environment, error) {
@@ -124,11 +138,7 @@ func newEnvironment(o Options) (*envtest.Environment, error) {
 	}
 	// As strict as a cluster can be about owner references: the manager must be allowed to block a deletion.
 	plane.APIServer.Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
-	if o.WithNodes {
-		plane.APIServer.Configure().Set("authorization-mode", "Node,RBAC").Append("enable-admission-plugins", "NodeRestriction").
-			Disable("disable-admission-plugins") // ServiceAccount is: it gives pods their tokens
-	}
-	if err := o.audit(plane.APIServer); err != nil {
+	if err := errors.Join(o.audit(plane.APIServer), o.welcomeNodes(plane.APIServer)); err != nil {
 		return nil, err
 	}
 	return &envtest.Environment{
@@ -157,6 +167,17 @@ func (o Options) launcher(program string) (string, error) {
 
 // complete adds what needs the API server: clients and controllers.
 func (c *Cluster) complete(ctx context.Context) error {
+	if err := c.ask(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.Kubeconfig, c.environment.KubeConfig, secretFileMode); err != nil {
+		return fmt.Errorf("writing the kubeconfig: %w", err)
+	}
+	return c.startControllers(ctx)
+}
+
+// ask makes the clients.
+func (c *Cluster) ask() error {
 	kinds := runtime.NewScheme()
 	if err := errors.Join(scheme.AddToScheme(kinds), v1alpha1.AddToScheme(kinds)); err != nil {
 		return fmt.Errorf("registering kinds: %w", err)
@@ -174,53 +195,7 @@ func (c *Cluster) complete(ctx context.Context) error {
 		return fmt.Errorf("asking for the API server's version: %w", err)
 	}
 	c.Version = version.GitVersion
-	if err := os.WriteFile(c.Kubeconfig, c.environment.KubeConfig, secretFileMode); err != nil {
-		return fmt.Errorf("writing the kubeconfig: %w", err)
-	}
-	return c.startControllers(ctx)
-}
-
-// Identify makes a user that the API server knows by a certificate, and returns its kubeconfig, a file named after the program
-// that will use it.
-func (c *Cluster) Identify(program, user string, groups ...string) (string, error) {
-	made, err := c.environment.AddUser(envtest.User{Name: user, Groups: groups}, nil)
-	if err != nil {
-		return "", fmt.Errorf("making an identity for %s: %w", program, err)
-	}
-	text, err := made.KubeConfig()
-	if err != nil {
-		return "", fmt.Errorf("making a kubeconfig for %s: %w", program, err)
-	}
-	kubeconfig := filepath.Join(c.options.Folder, program+".kubeconfig")
-	if err := os.WriteFile(kubeconfig, text, secretFileMode); err != nil {
-		return "", fmt.Errorf("writing a kubeconfig for %s: %w", program, err)
-	}
-	return kubeconfig, nil
-}
-
-// startControllers starts those controllers of kube-controller-manager that the cluster needs; each with the role that
-// Kubernetes made for it.
-func (c *Cluster) startControllers(ctx context.Context) error {
-	kubeconfig, err := c.Identify(controllerManager, "system:kube-controller-manager")
-	if err != nil {
-		return err
-	}
-	ca := filepath.Join(c.options.Folder, "ca.crt")
-	if err := os.WriteFile(ca, c.Config.CAData, secretFileMode); err != nil {
-		return fmt.Errorf("writing the API server's certificate: %w", err)
-	}
-	controllers := "garbage-collector-controller,namespace-controller,serviceaccount-controller,clusterrole-aggregation-controller"
-	if c.options.WithNodes {
-		controllers += ",deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,disruption-controller,root-ca-certificate-publisher-controller"
-	}
-	c.controllers, err = StartProcess(ctx, Command{
-		Name: controllerManager, Path: filepath.Join(c.options.Assets, controllerManager), LogFolder: c.options.Folder,
-		Arguments: []string{
-			"--kubeconfig=" + kubeconfig, "--use-service-account-credentials", "--leader-elect=false", "--secure-port=0",
-			"--root-ca-file=" + ca, "--controllers=" + controllers,
-		},
-	}, c.options.OnEnd)
-	return err
+	return nil
 }
 
 // ApplyAll applies objects as `kubectl apply --server-side` does. Kinds that have just been defined take a moment.
@@ -247,6 +222,9 @@ func (c *Cluster) Ask(ctx context.Context, arguments ...string) (string, error) 
 
 // Stop ends everything, the API server's clients first, and deletes its data and its keys.
 func (c *Cluster) Stop() error {
+	if c.environment == nil {
+		return nil // it is not ours
+	}
 	if c.controllers != nil {
 		c.controllers.Stop()
 	}

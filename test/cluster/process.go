@@ -23,6 +23,8 @@ type Command struct {
 	Arguments   []string
 	Environment []string // in addition to our own
 	LogFolder   string
+	// Attributes are how the operating system is to start it; nil: as any child.
+	Attributes *syscall.SysProcAttr
 }
 
 // Process is a child whose output goes to a file.
@@ -33,6 +35,15 @@ type Process struct {
 	child *exec.Cmd
 	stop  context.CancelFunc
 	ended chan struct{}
+}
+
+func (c Command) attributes() *syscall.SysProcAttr {
+	attributes := syscall.SysProcAttr{}
+	if c.Attributes != nil {
+		attributes = *c.Attributes
+	}
+	attributes.Setpgid = true
+	return &attributes
 }
 
 // StartProcess starts a child in a process group of its own: a Ctrl-C on the terminal reaches us alone, and we end our
@@ -48,7 +59,7 @@ func StartProcess(ctx context.Context, c Command, onEnd func(error)) (*Process, 
 	p.child = exec.CommandContext(running, c.Path, c.Arguments...)
 	p.child.Env = append(os.Environ(), c.Environment...)
 	p.child.Stdout, p.child.Stderr = output, output
-	p.child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.child.SysProcAttr = c.attributes()
 	p.child.Cancel = func() error { return p.child.Process.Signal(syscall.SIGTERM) }
 	p.child.WaitDelay = stopWithin
 	if err := p.child.Start(); err != nil {
@@ -80,6 +91,9 @@ func (p *Process) Stop() {
 
 // Ended is closed when the process is gone, however that came.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// ID is the process's number.
+func (p *Process) ID() int { return p.child.Process.Pid }
 
 // Signal sends a signal. That the process has ended is no error.
 func (p *Process) Signal(s syscall.Signal) error {

@@ -26,6 +26,8 @@ const (
 	seenWithin = 100 * time.Second
 	// cutWithin is how long it may take until the broker cuts a client off whose tokens are revoked.
 	cutWithin = 30 * time.Second
+	// overlapWithin is longer than the overlap of the grant that is narrowed.
+	overlapWithin = 150 * time.Second
 	// quietFor is how long a client with dead tokens is watched, and quietTries how often it may try to connect meanwhile.
 	quietFor   = 20 * time.Second
 	quietTries = 1
@@ -57,9 +59,7 @@ func (w *world) connectClients(ctx context.Context) error {
 
 // renew asks for new tokens now, and follows them from the Secret to the broker.
 func (w *world) renew(ctx context.Context) error {
-	if err := w.press.skip(); err != nil {
-		return err
-	}
+	w.press.skip()
 	before, err := w.secret(ctx, "press")
 	if err != nil {
 		return err
@@ -135,19 +135,23 @@ func (w *world) expire(ctx context.Context) error {
 }
 
 func (w *world) narrow(ctx context.Context) error {
-	if err := w.press.skip(); err != nil {
-		return err
-	}
+	w.press.skip()
 	patch := `{"spec":{"topics":[{"filter":"` + telemetry + `","actions":["Publish"]}]}}`
 	if _, err := w.node.Ask(ctx, "-n", line, "patch", "mtg/press", "--type=merge", "-p", patch); err != nil {
 		return err
 	}
-	cut, err := w.press.expect(ctx, "^not connected", seenWithin)
+	if _, err := w.press.expect(ctx, "^new tokens uploaded", seenWithin); err != nil {
+		return err
+	}
+	cut, err := w.press.expect(ctx, "^the broker says: .* code 4", cutWithin)
 	if err != nil {
 		return err
 	}
-	w.Held("the client went on to publish to %s and was cut off: %s", alarms, cut.text)
-	err = cluster.Eventually(ctx, cutWithin, func() (string, error) {
+	if _, err := w.press.expect(ctx, "^not connected", cutWithin); err != nil {
+		return err
+	}
+	w.Held("the client went on to publish to %s and was cut off; %s", alarms, cut.text)
+	err = cluster.Eventually(ctx, overlapWithin, func() (string, error) {
 		alive, err := w.cloud.alive(ctx)
 		if err != nil {
 			return "", err
@@ -162,7 +166,7 @@ func (w *world) narrow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.Held("no token for that topic is alive at the service")
+	w.Held("after the overlap no token for that topic is alive at the service")
 	return w.republish(ctx)
 }
 
@@ -172,9 +176,10 @@ func (w *world) republish(ctx context.Context) error {
 	if w.press, err = w.deploy(ctx, "press", "press", "--publish="+telemetry); err != nil {
 		return err
 	}
-	if err := w.press.skip(); err != nil {
+	if _, err := w.node.Ask(ctx, "-n", line, "rollout", "status", "deployment/press", "--timeout=60s"); err != nil {
 		return err
 	}
+	w.press.skip()
 	if _, err := w.press.expect(ctx, "^published .* to "+telemetry, podWithin); err != nil {
 		return err
 	}
@@ -189,7 +194,7 @@ func (w *world) hold(ctx context.Context) error {
 	if err := w.awaitCutOff(ctx); err != nil {
 		return err
 	}
-	if _, err := w.press.expect(ctx, "^waiting for credentials", seenWithin); err != nil {
+	if _, err := w.press.expect(ctx, "^waiting for credentials: .* taken back", seenWithin); err != nil {
 		return err
 	}
 	w.Held("the client waits: its files say that the tokens were taken back")
@@ -251,9 +256,7 @@ func (w *world) killOperator(ctx context.Context) error {
 }
 
 func (w *world) deleteGrant(ctx context.Context) error {
-	if err := w.press.skip(); err != nil {
-		return err
-	}
+	w.press.skip()
 	began := time.Now()
 	if _, err := w.node.Ask(ctx, "-n", line, "delete", "mtg/press", "--timeout=150s"); err != nil {
 		return err

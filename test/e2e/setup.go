@@ -29,7 +29,7 @@ const (
 func (w *world) importImages(ctx context.Context) error {
 	w.Held("kube-apiserver %s, controller-manager, scheduler, kubelet and containerd run", w.node.Version)
 	for _, name := range images() {
-		if err := w.node.Import(ctx, w.o.image(name)); err != nil {
+		if err := w.node.LoadImage(ctx, w.o.image(name)); err != nil {
 			return err
 		}
 	}
@@ -82,11 +82,11 @@ func (w *world) installOperator(ctx context.Context) error {
 }
 
 // adapt changes what is shipped as little as a node without a network plugin allows. Pods on the node's network share its
-// ports, so there is one replica, and their namespace cannot be restricted; the API server is where it is.
+// ports, so there is one replica, and their namespace cannot be restricted.
 func (w *world) adapt(object *unstructured.Unstructured) error {
 	switch object.GetKind() {
 	case "Namespace":
-		object.SetLabels(nil)
+		object.SetLabels(map[string]string{"pod-security.kubernetes.io/enforce": "privileged"})
 	case "Deployment":
 		return w.adaptDeployment(object)
 	}
@@ -94,7 +94,6 @@ func (w *world) adapt(object *unstructured.Unstructured) error {
 }
 
 func (w *world) adaptDeployment(object *unstructured.Unstructured) error {
-	host, port, _ := strings.Cut(strings.TrimPrefix(w.node.Config.Host, "https://"), ":")
 	pod, _, err := unstructured.NestedMap(object.Object, "spec", "template", "spec")
 	if err != nil {
 		return err
@@ -112,20 +111,12 @@ func (w *world) adaptDeployment(object *unstructured.Unstructured) error {
 		return err
 	}
 	arguments = append(arguments, fmt.Sprintf("--allowed-endpoints=localhost:%d", w.cloud.APIPort))
-	environment, _, err := unstructured.NestedSlice(container, "env")
-	if err != nil {
-		return err
-	}
 	container["image"], container["imagePullPolicy"] = "localhost/manager:e2e", "Never"
 	container["args"] = anys(arguments)
-	container["env"] = append(environment, variable("KUBERNETES_SERVICE_HOST", host), variable("KUBERNETES_SERVICE_PORT", port))
 	pod["containers"], pod["hostNetwork"] = containers, true
-	pod["tolerations"] = []any{map[string]any{"operator": "Exists"}}
 	return firstOf(unstructured.SetNestedMap(object.Object, pod, "spec", "template", "spec"),
 		unstructured.SetNestedField(object.Object, int64(1), "spec", "replicas"))
 }
-
-func variable(name, value string) map[string]any { return map[string]any{"name": name, "value": value} }
 
 func anys(texts []string) []any {
 	all := make([]any, 0, len(texts))

@@ -53,12 +53,12 @@ func run(ctx context.Context, o options, p *story.Printer) (err error) {
 		w.Failed(err)
 		w.explain(context.WithoutCancel(ctx))
 	}
-	return errors.Join(err, w.close(context.WithoutCancel(ctx), err != nil))
+	return errors.Join(err, w.close(err != nil))
 }
 
 func (w *world) startNode(ctx context.Context, onEnd context.CancelCauseFunc) (*node.Node, error) {
 	return node.Start(ctx, node.Options{
-		Assets: w.o.assets, Runtime: w.o.runtime, Folder: w.folder, Sandbox: w.o.image("pause"), OnEnd: func(err error) { onEnd(err) },
+		Kubernetes: w.o.assets, Containerd: w.o.runtime, Folder: w.folder, Pause: w.o.image("pause"), OnEnd: func(err error) { onEnd(err) },
 	})
 }
 
@@ -77,7 +77,7 @@ func (w *world) explain(ctx context.Context) {
 		w.Note("$ kubectl %s", question)
 		w.Block(text)
 	}
-	logs, err := filepath.Glob(filepath.Join(w.node.Logs(), "*", "*", "*.log"))
+	logs, err := filepath.Glob(filepath.Join(w.logs(), "*", "*", "*.log"))
 	if err != nil {
 		w.Note("%v", err)
 	}
@@ -87,12 +87,24 @@ func (w *world) explain(ctx context.Context) {
 	}
 }
 
+// checkLeftovers fails if the cluster has not gone without a trace.
+func (w *world) checkLeftovers() error {
+	left, err := w.node.Leftovers()
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("the cluster has left something behind: %q", left)
+	}
+	return err
+}
+
+// logs is where the node has the output of containers, as namespace_pod_uid/container/0.log.
+func (w *world) logs() string { return filepath.Join(w.folder, "log", "pods") }
+
 // close stops the cluster. After a failure the logs stay; credentials never do.
-func (w *world) close(ctx context.Context, failed bool) error {
+func (w *world) close(failed bool) error {
 	w.Line("\nStopping.")
 	var err error
 	if w.node != nil {
-		err = w.node.Stop(ctx)
+		err = errors.Join(w.node.Stop(), w.checkLeftovers())
 	}
 	if !failed && err == nil {
 		return os.RemoveAll(w.folder)

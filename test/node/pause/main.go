@@ -1,4 +1,4 @@
-// Command pause holds a pod's namespaces open, as the sandbox of each pod of the end-to-end tests.
+// Command pause does nothing until it is told to end. It is what holds a pod's namespaces, and all that its image needs.
 package main
 
 import (
