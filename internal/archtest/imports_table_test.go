@@ -34,6 +34,11 @@ func importTable() map[string]rule {
 			third: []string{"github.com/fsnotify/fsnotify"},
 		},
 		"pkg/mqttcred/internal/turnstile": {why: "holds publishers up while a token is uploaded", never: []string{"net", "os"}},
+		"pkg/mqttcred/pahov5": {
+			why:   "public: keeps an MQTT 5 client connected with the files",
+			ours:  []string{"pkg/mqttcred", "pkg/mqttcred/internal/turnstile"},
+			third: []string{"github.com/eclipse/paho.golang"},
+		},
 		"pkg/mqttcred/paho": {
 			why:   "public: keeps an MQTT 3.1.1 client connected with the files",
 			ours:  []string{"pkg/mqttcred", "pkg/mqttcred/internal/turnstile"},

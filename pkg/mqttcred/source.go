@@ -80,6 +80,13 @@ func (s *Source) Await(ctx context.Context, waiting func(error)) (Credentials, e
 	}
 }
 
+// Current returns what the folder holds now, without waiting: for a library that connects by itself and asks for
+// credentials each time. While the tokens are taken back, ErrWithdrawn is in the error's chain.
+func (s *Source) Current() (Credentials, error) {
+	current, _, err := s.state()
+	return current, err
+}
+
 func (s *Source) opensAt(c Credentials) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,8 +4,6 @@ package paho
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -20,8 +18,6 @@ import (
 const (
 	// answerWithin is how long the broker may take to acknowledge a CONNECT or an upload.
 	answerWithin = 10 * time.Second
-	// noticeWithin is how long a notice may come after the end of the connection that it is about.
-	noticeWithin = 200 * time.Millisecond
 	version311   = 4
 	quiesce      = 250 // milliseconds
 	atLeastOnce  = 1
@@ -36,7 +32,19 @@ type Options struct {
 	// OnConnect is called for each new connection, before anybody may publish: subscribe here. An error ends the connection.
 	OnConnect func(context.Context, mqtt.Client) error
 	// OnEvent learns what happens, for a log; no secret is in it.
-	OnEvent func(Event)
+	OnEvent func(mqttcred.Event)
+}
+
+// CredentialsProvider is for a client of your own that reconnects by itself: it reads the files before each CONNECT. Such a
+// client knows neither when not to try nor how to upload new tokens.
+func CredentialsProvider(source *mqttcred.Source) mqtt.CredentialsProvider {
+	return func() (username, password string) {
+		current, err := source.Current()
+		if err != nil { // what the broker refuses
+			return "", ""
+		}
+		return current.Username, current.Password
+	}
 }
 
 // Client keeps a connection with the tokens of a mounted Secret. It is safe for concurrent use.
@@ -50,28 +58,13 @@ type Client struct {
 // New returns a client that connects once it runs.
 func New(source *mqttcred.Source, o Options) *Client {
 	if o.OnEvent == nil {
-		o.OnEvent = func(Event) {}
+		o.OnEvent = func(mqttcred.Event) {}
 	}
 	return &Client{source: source, o: o, gate: turnstile.New()}
 }
 
 // Run connects, again and again, until the context ends, and returns its error.
-func (c *Client) Run(ctx context.Context) error {
-	for {
-		used, err := c.source.Await(ctx, func(why error) { c.o.OnEvent(Event{Kind: Waiting, Err: why}) })
-		if err != nil {
-			return err
-		}
-		began := time.Now() //nolint:forbidigo // the broker's time is the real one
-		last, err := c.session(ctx, used)
-		lasted := time.Since(began) //nolint:forbidigo // the broker's time is the real one
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		c.source.Ended(last, endingOf(err), lasted)
-		c.o.OnEvent(Event{Kind: Disconnected, Err: err})
-	}
-}
+func (c *Client) Run(ctx context.Context) error { return c.source.Keep(ctx, c.session, c.o.OnEvent) }
 
 // Publish publishes a message once there is a connection and no token is being uploaded, and waits for the broker's
 // acknowledgement. A message whose connection is lost meanwhile may have arrived or not; the caller decides whether to
@@ -92,7 +85,7 @@ func (c *Client) Publish(ctx context.Context, topic string, qos byte, retained b
 func (c *Client) session(ctx context.Context, used mqttcred.Credentials) (mqttcred.Credentials, error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	notices := make(chan mqttcred.Notice, 8)
+	notices := mqttcred.NewNotices()
 	options, err := c.options(used, end, notices)
 	if err != nil {
 		return used, err
@@ -104,10 +97,10 @@ func (c *Client) session(ctx context.Context, used mqttcred.Credentials) (mqttcr
 	}
 	if c.o.OnConnect != nil {
 		if err := c.o.OnConnect(ctx, client); err != nil {
-			return used, told(fmt.Errorf("after connecting: %w", err), noticed(notices))
+			return used, notices.Explain(fmt.Errorf("after connecting: %w", err))
 		}
 	}
-	c.o.OnEvent(Event{Kind: Connected, Credentials: used})
+	c.o.OnEvent(mqttcred.Event{Kind: mqttcred.Connected, Credentials: used})
 	c.live = client
 	c.gate.Open()
 	last, err := c.source.Refresh(ctx, used, c.upload)
@@ -117,15 +110,7 @@ func (c *Client) session(ctx context.Context, used mqttcred.Credentials) (mqttcr
 	if shut := c.gate.Shut(context.WithoutCancel(ctx)); shut != nil {
 		return last, shut
 	}
-	return last, told(err, noticed(notices))
-}
-
-// told is why a connection ended, and what the broker said about that.
-func told(err, notice error) error {
-	if notice == nil {
-		return err
-	}
-	return fmt.Errorf("%w (%w)", notice, err)
+	return last, notices.Explain(err)
 }
 
 // upload gives the broker new tokens while nobody publishes.
@@ -139,17 +124,14 @@ func (c *Client) upload(ctx context.Context, messages [][]byte) error {
 		}
 	}
 	c.gate.Open()
-	c.o.OnEvent(Event{Kind: Uploaded})
+	c.o.OnEvent(mqttcred.Event{Kind: mqttcred.Uploaded})
 	return nil
 }
 
-func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc, notices chan<- mqttcred.Notice) (*mqtt.ClientOptions, error) {
-	trust := &tls.Config{MinVersion: tls.VersionTLS12}
-	if used.CA != nil {
-		trust.RootCAs = x509.NewCertPool()
-		if !trust.RootCAs.AppendCertsFromPEM(used.CA) {
-			return nil, fmt.Errorf("%s holds no certificate", mqttcred.KeyCA)
-		}
+func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc, notices mqttcred.Notices) (*mqtt.ClientOptions, error) {
+	trust, err := used.TLS()
+	if err != nil {
+		return nil, err
 	}
 	options := mqtt.NewClientOptions().AddBroker(used.URL).SetClientID(used.ClientIDFor(c.o.Name)).
 		SetUsername(used.Username).SetPassword(used.Password).SetTLSConfig(trust).SetProtocolVersion(version311).
@@ -159,12 +141,8 @@ func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc,
 	}
 	theirs := options.DefaultPublishHandler
 	options.SetDefaultPublishHandler(func(client mqtt.Client, message mqtt.Message) {
-		if notice, is := mqttcred.ParseNotice(message.Topic(), message.Payload()); is {
-			c.o.OnEvent(Event{Kind: Noticed, Notice: notice})
-			select {
-			case notices <- notice:
-			default: // the broker says the same again and again
-			}
+		if notice, is := notices.Take(message.Topic(), message.Payload()); is {
+			c.o.OnEvent(mqttcred.Event{Kind: mqttcred.Noticed, Notice: notice})
 			return
 		}
 		if theirs != nil {
@@ -181,51 +159,15 @@ func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc,
 	return options.SetAutoReconnect(false).SetConnectRetry(false), nil // only Run knows when to connect, and with what
 }
 
-// refusedError says that the broker does not take the credentials, or not any more.
-type refusedError struct{ why error }
-
-// Error implements error.
-func (e *refusedError) Error() string { return "the broker does not take the tokens: " + e.why.Error() }
-
-// Unwrap returns what the broker said.
-func (e *refusedError) Unwrap() error { return e.why }
-
 func connect(ctx context.Context, client mqtt.Client) error {
 	err := await(ctx, client.Connect())
 	switch {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
-		return &refusedError{why: err}
+		return fmt.Errorf("%w: %w", mqttcred.ErrRefused, err)
 	case err != nil:
 		return fmt.Errorf("connecting: %w", err)
 	}
 	return nil
-}
-
-// noticed is what the broker said of a token whose life is over; it may come by after the end of the connection.
-func noticed(notices <-chan mqttcred.Notice) error {
-	limit := time.NewTimer(noticeWithin) //nolint:forbidigo // the broker's time is the real one
-	defer limit.Stop()
-	for {
-		select {
-		case notice := <-notices:
-			if notice.IsOver() {
-				return &refusedError{why: errors.New(notice.String())}
-			}
-		case <-limit.C:
-			return nil
-		}
-	}
-}
-
-func endingOf(err error) mqttcred.Ending {
-	_, refused := errors.AsType[*refusedError](err)
-	switch {
-	case refused:
-		return mqttcred.Refused
-	case errors.Is(err, mqttcred.ErrReconnect):
-		return mqttcred.Replaced
-	}
-	return mqttcred.Lost
 }
 
 func await(ctx context.Context, answer mqtt.Token) error {

@@ -23,7 +23,7 @@ const limit = 15 * time.Second
 type run struct {
 	t      *testing.T
 	client *paho.Client
-	events chan paho.Event
+	events chan mqttcred.Event
 
 	mu   sync.Mutex
 	told []string
@@ -35,8 +35,8 @@ func start(t *testing.T, s *stage.Stage, change ...func(*paho.Options)) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{t: t, events: make(chan paho.Event, 64)}
-	o := paho.Options{OnEvent: func(e paho.Event) {
+	r := &run{t: t, events: make(chan mqttcred.Event, 64)}
+	o := paho.Options{OnEvent: func(e mqttcred.Event) {
 		r.mu.Lock()
 		r.told = append(r.told, fmt.Sprintf("%v %+v %#v", e, e, e))
 		r.mu.Unlock()
@@ -72,7 +72,7 @@ func (r *run) checkForSecrets() {
 }
 
 // expect waits for an event, and fails on one that must not come before.
-func (r *run) expect(kind paho.Kind, not ...paho.Kind) paho.Event {
+func (r *run) expect(kind mqttcred.EventKind, not ...mqttcred.EventKind) mqttcred.Event {
 	r.t.Helper()
 	timeout := time.After(limit)
 	for {
@@ -106,7 +106,7 @@ func TestAClientLivesOnItsFiles(t *testing.T) {
 			return paho.Subscribe(ctx, client, stage.Topic, 1, func(_ mqtt.Client, m mqtt.Message) { received <- string(m.Payload()) })
 		}
 	})
-	r.expect(paho.Connected)
+	r.expect(mqttcred.Connected)
 	if err := r.publish(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,10 +121,10 @@ func TestAClientLivesOnItsFiles(t *testing.T) {
 func TestNewTokensAreUploadedOverTheOpenConnection(t *testing.T) {
 	s := stage.New(t, time.Hour)
 	r := start(t, s)
-	r.expect(paho.Connected)
+	r.expect(mqttcred.Connected)
 	old := s.Cloud.State().Tokens()[0]
 	s.Issue(time.Hour)
-	r.expect(paho.Uploaded, paho.Disconnected)
+	r.expect(mqttcred.Uploaded, mqttcred.Disconnected)
 	s.Cloud.State().RevokeByID(old.ID)
 	if err := r.publish(); err != nil {
 		t.Errorf("with the old token revoked: %v", err)
@@ -139,16 +139,16 @@ func TestNewTokensAreUploadedOverTheOpenConnection(t *testing.T) {
 func TestAClientWithDeadTokensStaysAwayUntilOthersCome(t *testing.T) {
 	s := stage.New(t, time.Hour)
 	r := start(t, s)
-	r.expect(paho.Connected)
+	r.expect(mqttcred.Connected)
 	s.Revoke()
-	if e := r.expect(paho.Disconnected); !strings.Contains(e.Err.Error(), "code 3") {
+	if e := r.expect(mqttcred.Disconnected); !strings.Contains(e.Err.Error(), "code 3") {
 		t.Errorf("it was told %v", e.Err)
 	}
-	if e := r.expect(paho.Waiting, paho.Connected, paho.Disconnected); !strings.Contains(e.Err.Error(), "tried again at") {
+	if e := r.expect(mqttcred.Waiting, mqttcred.Connected, mqttcred.Disconnected); !strings.Contains(e.Err.Error(), "tried again at") {
 		t.Errorf("it waits for %v", e.Err)
 	}
 	s.Issue(time.Hour)
-	r.expect(paho.Connected)
+	r.expect(mqttcred.Connected)
 	if err := r.publish(); err != nil {
 		t.Error(err)
 	}
@@ -157,20 +157,20 @@ func TestAClientWithDeadTokensStaysAwayUntilOthersCome(t *testing.T) {
 func TestAClientWaitsWhileItsTokensAreTakenBack(t *testing.T) {
 	s := stage.New(t, time.Hour)
 	r := start(t, s)
-	r.expect(paho.Connected)
+	r.expect(mqttcred.Connected)
 	s.Withdraw()
-	r.expect(paho.Disconnected)
-	for e := r.expect(paho.Waiting, paho.Connected); !strings.Contains(e.Err.Error(), "taken back"); {
-		e = r.expect(paho.Waiting, paho.Connected)
+	r.expect(mqttcred.Disconnected)
+	for e := r.expect(mqttcred.Waiting, mqttcred.Connected); !strings.Contains(e.Err.Error(), "taken back"); {
+		e = r.expect(mqttcred.Waiting, mqttcred.Connected)
 	}
 	s.Issue(time.Hour)
-	r.expect(paho.Connected)
+	r.expect(mqttcred.Connected)
 }
 
 func TestAClientOfAGroupHasANameOfItsOwn(t *testing.T) {
 	s := stage.NewGroup(t, time.Hour)
 	r := start(t, s, func(o *paho.Options) { o.Name = "pod-1" })
-	r.expect(paho.Connected)
+	r.expect(mqttcred.Connected)
 	if diff := cmp.Diff([]string{"GID_stage@@@pod-1"}, s.Cloud.Clients()); diff != "" {
 		t.Errorf("clients (-want +got):\n%s", diff)
 	}
@@ -180,10 +180,44 @@ func TestWhoeverPublishesWithoutAConnectionMayGiveUp(t *testing.T) {
 	s := stage.New(t, time.Hour)
 	s.Withdraw()
 	r := start(t, s)
-	r.expect(paho.Waiting)
+	r.expect(mqttcred.Waiting)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.client.Publish(ctx, stage.Topic, 1, false, "hello"); err == nil {
 		t.Error("published without a connection")
+	}
+}
+
+func TestAProviderReadsTheFilesEachTime(t *testing.T) {
+	s := stage.New(t, time.Hour)
+	source, err := mqttcred.Open(s.Folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = source.Close() }()
+	provide := paho.CredentialsProvider(source)
+	user, first := provide()
+	if user != "Token|stage-key|"+stage.InstanceID || !strings.HasPrefix(first, "RW|") {
+		t.Errorf("user %q, a password of %d characters", user, len(first))
+	}
+	used, err := source.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Issue(time.Hour)
+	if _, err := source.Newer(t.Context(), used); err != nil {
+		t.Fatal(err)
+	}
+	if _, second := provide(); second == first {
+		t.Error("the password is the old one")
+	}
+	s.Withdraw()
+	for {
+		if _, err := source.Current(); err != nil {
+			break
+		}
+	}
+	if user, password := provide(); user != "" || password != "" {
+		t.Error("it provides tokens that were taken back")
 	}
 }

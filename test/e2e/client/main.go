@@ -56,7 +56,7 @@ func run(ctx context.Context, o options) error {
 	}
 	client := paho.New(source, paho.Options{
 		Name:    name,
-		OnEvent: func(e paho.Event) { log.Print(e) },
+		OnEvent: func(e mqttcred.Event) { log.Print(e) },
 		OnConnect: func(ctx context.Context, client mqtt.Client) error {
 			if o.subscribe == "" {
 				return nil

@@ -1,17 +1,13 @@
-package paho
+package mqttcred
 
-import (
-	"fmt"
+import "fmt"
 
-	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
-)
-
-// Kind says what happened.
-type Kind int
+// EventKind says what happened.
+type EventKind int
 
 const (
 	// Waiting says that the folder holds nothing to connect with; Err says why.
-	Waiting Kind = iota
+	Waiting EventKind = iota
 	// Connected says that there is a new connection, made with Credentials.
 	Connected
 	// Uploaded says that the connection goes on with newer tokens.
@@ -24,9 +20,9 @@ const (
 
 // Event is something that happened to a client. It holds no secret that printing would show.
 type Event struct {
-	Kind        Kind
-	Credentials mqttcred.Credentials
-	Notice      mqttcred.Notice
+	Kind        EventKind
+	Credentials Credentials
+	Notice      Notice
 	Err         error
 }
 
