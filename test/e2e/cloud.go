@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -44,7 +45,17 @@ func newCloud() (cloud, error) {
 
 // get asks the admin endpoint.
 func (c cloud) get(ctx context.Context, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", c.AdminPort, path), http.NoBody)
+	return c.do(ctx, http.MethodGet, path, http.NoBody)
+}
+
+// slowDown has the service hold back each answer for so long.
+func (c cloud) slowDown(ctx context.Context, latency time.Duration) error {
+	_, err := c.do(ctx, http.MethodPut, "/faults", strings.NewReader(fmt.Sprintf(`{"latency":%q}`, latency)))
+	return err
+}
+
+func (c cloud) do(ctx context.Context, method, path string, body io.Reader) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://127.0.0.1:%d%s", c.AdminPort, path), body)
 	if err != nil {
 		return nil, err
 	}
@@ -52,14 +63,14 @@ func (c cloud) get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking the simulator: %w", err)
 	}
-	body, err := io.ReadAll(response.Body)
+	answer, err := io.ReadAll(response.Body)
 	if err := errors.Join(err, response.Body.Close()); err != nil {
 		return nil, fmt.Errorf("asking the simulator: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("asking the simulator for %s: %s", path, response.Status)
 	}
-	return body, nil
+	return answer, nil
 }
 
 // clients lists the ids of the connected MQTT clients.
@@ -82,17 +93,15 @@ func (c cloud) alive(ctx context.Context) ([]issued, error) {
 	return alive, nil
 }
 
-// calls counts the calls of each operation.
-func (c cloud) calls(ctx context.Context) (map[string]int, error) {
-	var counted map[string]struct {
-		Total int `json:"total"`
-	}
-	err := c.read(ctx, "/calls", &counted)
-	totals := map[string]int{}
-	for operation, n := range counted {
-		totals[operation] = n.Total
-	}
-	return totals, err
+// counted are the calls of an operation, and those that failed by code.
+type counted struct {
+	Total int            `json:"total"`
+	Codes map[string]int `json:"codes"`
+}
+
+func (c cloud) calls(ctx context.Context) (calls map[string]counted, err error) {
+	err = c.read(ctx, "/calls", &calls)
+	return calls, err
 }
 
 func (c cloud) read(ctx context.Context, path string, into any) error {

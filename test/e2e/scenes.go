@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,11 +27,12 @@ const (
 	seenWithin = 100 * time.Second
 	// cutWithin is how long it may take until the broker cuts a client off whose tokens are revoked.
 	cutWithin = 30 * time.Second
+	// slowCalls is how long the service holds its answers back while the operator is killed.
+	slowCalls = 15 * time.Second
 	// overlapWithin is longer than the overlap of the grant that is narrowed.
 	overlapWithin = 150 * time.Second
-	// quietFor is how long a client with dead tokens is watched, and quietTries how often it may try to connect meanwhile.
-	quietFor   = 20 * time.Second
-	quietTries = 1
+	// firstTry is when a client tries dead tokens again for the first time; the waits double.
+	firstTry = 30 * time.Second
 	// deleteWithin is the deadline of a deletion, and some.
 	deleteWithin = 150 * time.Second
 )
@@ -54,6 +56,9 @@ func (w *world) connectClients(ctx context.Context) error {
 		return err
 	}
 	w.Held("it publishes to %s, and another pod receives that", telemetry)
+	if err := w.keepStale(ctx); err != nil {
+		return err
+	}
 	return w.show(ctx, "-n", line, "get", "pods")
 }
 
@@ -93,8 +98,8 @@ func (w *world) renew(ctx context.Context) error {
 	return nil
 }
 
-// expire mounts a copy of tokens that nobody renews.
-func (w *world) expire(ctx context.Context) error {
+// keepStale gives an application a copy of tokens that nobody renews.
+func (w *world) keepStale(ctx context.Context) error {
 	original, err := w.secret(ctx, "visitor")
 	if err != nil {
 		return err
@@ -103,33 +108,35 @@ func (w *world) expire(ctx context.Context) error {
 	if err := w.node.Create(ctx, stale); err != nil {
 		return fmt.Errorf("copying a Secret: %w", err)
 	}
-	ends, err := time.Parse(time.RFC3339, string(original.Data["expires-at"]))
-	if err != nil {
+	if w.staleEnds, err = time.Parse(time.RFC3339, string(original.Data["expires-at"])); err != nil {
 		return fmt.Errorf("reading the copy: %w", err)
 	}
-	visitor, err := w.deploy(ctx, "stale", "stale", "--publish=factory/line-a/visitor/telemetry")
+	if w.stale, err = w.deploy(ctx, "stale", "stale", "--publish=factory/line-a/visitor/telemetry"); err != nil {
+		return err
+	}
+	_, err = w.stale.expect(ctx, "^published", podWithin)
+	return err
+}
+
+func (w *world) expire(ctx context.Context) error {
+	cut, err := w.stale.expect(ctx, "^not connected", max(0, time.Until(w.staleEnds))+cutWithin)
 	if err != nil {
 		return err
 	}
-	if _, err := visitor.expect(ctx, "^published", podWithin); err != nil {
-		return err
+	if cut.at.Before(w.staleEnds) {
+		return fmt.Errorf("the client was cut off at %s, before its tokens ended at %s: %s", cut.at, w.staleEnds, cut.text)
 	}
-	cut, err := visitor.expect(ctx, "^not connected", time.Until(ends)+cutWithin)
-	if err != nil {
-		return err
+	w.Held("it was cut off %s after its tokens' end", cut.at.Sub(w.staleEnds).Round(100*time.Millisecond))
+	since := time.Since(cut.at)
+	most := 0
+	for next := firstTry; next <= since; next = 2*next + firstTry {
+		most++
 	}
-	if cut.at.Before(ends) {
-		return fmt.Errorf("the client was cut off at %s, before its tokens ended at %s: %s", cut.at, ends, cut.text)
+	tries, err := w.stale.count("^(not )?connected", cut.at.Add(time.Millisecond))
+	if err != nil || tries > most {
+		return fmt.Errorf("the client tried %d times to connect with dead tokens, %d would be right: %w", tries, most, err)
 	}
-	w.Held("it was cut off %s after its tokens' end", cut.at.Sub(ends).Round(100*time.Millisecond))
-	if err := pause(ctx, quietFor); err != nil {
-		return err
-	}
-	tries, err := visitor.count("^(not )?connected", cut.at.Add(time.Millisecond))
-	if err != nil || tries > quietTries {
-		return fmt.Errorf("the client tried %d times to connect with dead tokens: %w", tries, err)
-	}
-	w.Held("within %s it tried %d times to connect with dead tokens", quietFor, tries)
+	w.Held("in the %s since it tried %d times to connect with them", since.Round(time.Second), tries)
 	_, err = w.node.Ask(ctx, "-n", line, "delete", "deployment/stale", "secret/stale", "mtg/visitor")
 	return err
 }
@@ -226,24 +233,36 @@ func (w *world) awaitCutOff(ctx context.Context) error {
 	return nil
 }
 
-// killOperator kills the operator while it is at work, and sees to it that another goes on.
+// killOperator kills the operator while the service takes its time for a call, and sees to it that another goes on.
 func (w *world) killOperator(ctx context.Context) error {
 	before, err := w.secret(ctx, "press")
 	if err != nil {
 		return err
 	}
+	if err := w.cloud.slowDown(ctx, slowCalls); err != nil {
+		return err
+	}
 	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/press", v1alpha1.ReissueAnnotation+"=again", "--overwrite"); err != nil {
+		return err
+	}
+	if err := pause(ctx, slowCalls/3); err != nil { // it calls the service meanwhile
 		return err
 	}
 	if _, err := w.node.Ask(ctx, "-n", managerNamespace, "delete", "pods", "--all", "--grace-period=0", "--force"); err != nil {
 		return err
 	}
 	killed := time.Now()
+	if err := w.cloud.slowDown(ctx, 0); err != nil {
+		return err
+	}
+	if err := w.awaitCanceled(ctx); err != nil {
+		return err
+	}
 	written, err := w.awaitChange(ctx, before)
 	if err != nil {
 		return err
 	}
-	w.Held("the tokens that were asked for are there %s after it was killed", max(0, written.Sub(killed)).Round(time.Second))
+	w.Held("it was killed while the service held its answer back; %s later another had the tokens", written.Sub(killed).Round(time.Second))
 	if _, err := w.node.Ask(ctx, "-n", managerNamespace, "rollout", "status", "deployment/"+managerName, "--timeout=90s"); err != nil {
 		return err
 	}
@@ -253,6 +272,27 @@ func (w *world) killOperator(ctx context.Context) error {
 	}
 	w.Held("the operator's Deployment is available again; no client noticed")
 	return nil
+}
+
+// awaitCanceled waits until the service has seen the operator go away in the middle of a call.
+func (w *world) awaitCanceled(ctx context.Context) error {
+	return cluster.Eventually(ctx, cutWithin, func() (string, error) {
+		calls, err := w.cloud.calls(ctx)
+		if err != nil || calls["ApplyToken"].Codes["Canceled"] > 0 {
+			return "", err
+		}
+		return "no call was under way when it was killed", nil
+	})
+}
+
+// pause lets time pass in which something should happen elsewhere.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (w *world) deleteGrant(ctx context.Context) error {
@@ -308,7 +348,9 @@ func (w *world) lookBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.Note("calls of the service: %v", calls)
+	for _, operation := range slices.Sorted(maps.Keys(calls)) {
+		w.Note("%d calls of %s", calls[operation].Total, operation)
+	}
 	w.Note("from the Secret to the file in the pod: %s; from there to the broker: %s",
 		w.figures.toFile.Round(100*time.Millisecond), w.figures.toUpload.Round(time.Millisecond))
 	return nil
@@ -337,14 +379,4 @@ func (w *world) awaitChange(ctx context.Context, before *corev1.Secret) (time.Ti
 		return "", nil
 	})
 	return at, err
-}
-
-// pause lets time pass in which nothing should happen.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -28,6 +28,8 @@ type world struct {
 	node             *node.Node
 	cloud            cloud
 	press, dashboard *app
+	stale            *app // whose tokens nobody renews
+	staleEnds        time.Time
 	figures          figures
 }
 
