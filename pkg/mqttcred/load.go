@@ -46,7 +46,7 @@ const noTokens = "[]"
 // attempts is how often Load starts again. The kubelet swaps at most once in many seconds, so the second succeeds.
 const attempts = 3
 
-// Load reads the folder that a token Secret of format Files is mounted at. All files come from the same version of the
+// Load reads the folder that a token Secret of format Files is mounted at, or the one that it has in a projected volume. All files come from the same version of the
 // Secret, even while the kubelet replaces them: Load reads where one symbolic link points to, and starts again if the
 // link points elsewhere afterwards, because the files may have been deleted in between.
 // Load again before every connect.
@@ -68,12 +68,16 @@ func Load(dir string) (Credentials, error) {
 	return Credentials{}, fmt.Errorf("reading credentials in %q: %w", dir, ErrChanging)
 }
 
-// resolve finds the folder that holds the files: what ..data points to, or dir itself when it is a plain folder.
+// resolve finds the folder that holds the files: what ..data points to, or dir itself when it is a plain folder. A folder
+// within a projected volume is a link through the volume's ..data.
 func resolve(dir string) (string, error) {
 	source, err := os.Readlink(filepath.Join(dir, dataLink))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return dir, nil
+		if source, err = filepath.EvalSymlinks(dir); err != nil {
+			return "", fmt.Errorf("opening credentials: %w", err)
+		}
+		return source, nil
 	case err != nil:
 		return "", fmt.Errorf("opening credentials: %w", err)
 	case filepath.IsAbs(source):

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -30,14 +32,17 @@ type Source struct {
 	gate    gate
 }
 
-// Open follows a folder, which must exist. What it holds may come later. Close the source when it is not needed any more.
+// Open follows a folder, which must exist: one that a Secret is mounted at, or one within a projected volume. What it holds
+// may come later. Close the source when it is not needed any more.
 func Open(dir string) (*Source, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watching %q: %w", dir, err)
 	}
-	if err := watcher.Add(dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("watching %q: %w", dir, err), watcher.Close())
+	for _, folder := range watched(dir) {
+		if err := watcher.Add(folder); err != nil {
+			return nil, errors.Join(fmt.Errorf("watching %q: %w", folder, err), watcher.Close())
+		}
 	}
 	s := &Source{
 		dir: dir, watcher: watcher, closing: make(chan struct{}), changed: make(chan struct{}),
@@ -51,6 +56,16 @@ func Open(dir string) (*Source, error) {
 	s.look()
 	s.running.Go(s.follow)
 	return s, nil
+}
+
+// watched lists the folders in which a link is moved when the files change: the mounted one or, if that is within a
+// projected volume, the volume's.
+func watched(dir string) []string {
+	volume := filepath.Dir(filepath.Clean(dir))
+	if _, err := os.Lstat(filepath.Join(volume, dataLink)); err == nil {
+		return []string{dir, volume}
+	}
+	return []string{dir}
 }
 
 // Close ends the source; whoever waits for credentials goes on waiting for its context.

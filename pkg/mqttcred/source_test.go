@@ -3,6 +3,8 @@ package mqttcred_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,6 +141,51 @@ func TestNewerTokensAreUploadedAsTheyCome(t *testing.T) {
 	}
 	if want := `{"token":"two","type":"W"} {"token":"three","type":"W"}`; strings.Join(uploaded, " ") != want {
 		t.Errorf("uploaded %q", uploaded)
+	}
+}
+
+// A StatefulSet has one volume for all its pods, with a folder for each; the volume changes as a whole.
+func TestASourceFollowsAFolderOfAProjectedVolume(t *testing.T) {
+	volume, versions := t.TempDir(), 0
+	lay := func(password string) {
+		t.Helper()
+		versions++
+		version := fmt.Sprintf("..version-%d", versions)
+		folder := filepath.Join(volume, version, "press-0")
+		faults := []error{os.MkdirAll(folder, 0o700)}
+		for key, text := range files() {
+			if key == "password" {
+				text = password
+			}
+			faults = append(faults, os.WriteFile(filepath.Join(folder, key), []byte(text), 0o600))
+		}
+		link := filepath.Join(volume, "..data")
+		faults = append(faults, os.Symlink(version, link+"_tmp"), os.Rename(link+"_tmp", link))
+		if versions == 1 {
+			faults = append(faults, os.Symlink(filepath.Join("..data", "press-0"), filepath.Join(volume, "press-0")))
+		} else {
+			faults = append(faults, os.RemoveAll(filepath.Join(volume, fmt.Sprintf("..version-%d", versions-1))))
+		}
+		if err := errors.Join(faults...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lay("W|1")
+	source, err := mqttcred.Open(filepath.Join(volume, "press-0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = source.Close() }()
+	current, err := source.Await(within(t, 10*time.Second), quietly)
+	for n := 2; err == nil && n < 5; n++ {
+		want := fmt.Sprintf("W|%d", n)
+		lay(want)
+		if current, err = source.Newer(within(t, 10*time.Second), current); err == nil && current.Password != want {
+			t.Errorf("got %q, want %q", current.Password, want)
+		}
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 
