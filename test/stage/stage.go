@@ -3,11 +3,15 @@
 package stage
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator"
@@ -25,8 +29,9 @@ const (
 	// Topic is what the client may publish to and subscribe to.
 	Topic = "stage/state"
 
-	keyID  = "stage-key"
-	region = "cn-hangzhou"
+	keyID        = "stage-key"
+	region       = "cn-hangzhou"
+	answerWithin = 10 * time.Second
 )
 
 // Stage is a simulator and a mounted Secret.
@@ -36,6 +41,7 @@ type Stage struct {
 
 	t      *testing.T
 	layout credsecret.Layout
+	issued []token.Value // the client's tokens
 }
 
 // New starts a simulator, and mounts the Secret of a client with tokens that last for so long.
@@ -94,28 +100,76 @@ func (s *Stage) Issue(validity time.Duration) {
 	}
 	now := s.Cloud.State().Now().Truncate(time.Second)
 	expires := now.Add(validity)
+	value := s.apply("R,W", expires)
+	s.issued = append(s.issued, value)
+	s.lay(credsecret.Record{Tokens: []credsecret.Issued{{Scope: scope, Value: value, Issued: now, Expires: expires}}}, expires)
+}
+
+func (s *Stage) apply(actions string, expires time.Time) token.Value {
+	s.t.Helper()
 	value, err := s.Cloud.State().Apply(state.Caller{KeyID: keyID, InstanceID: InstanceID}, state.Request{
-		Resources: Topic, Actions: "R,W", Expires: expires,
+		Resources: Topic, Actions: actions, Expires: expires,
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.lay(credsecret.Record{Tokens: []credsecret.Issued{{Scope: scope, Value: value, Issued: now, Expires: expires}}}, expires)
+	return value
 }
 
-// Withdraw revokes every token and takes them out of the files, as a hold does.
+// Listen returns what arrives at the topic from now on, by a client with a token of its own.
+func (s *Stage) Listen() <-chan string {
+	s.t.Helper()
+	value := s.apply("R", s.Cloud.State().Now().Add(time.Hour))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.Cloud.CAPEM())
+	received := make(chan string, 256)
+	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("mqtts://" + s.Cloud.BrokerAddress(broker.TLS)).
+		SetClientID("GID_stage@@@listener").SetUsername(credsecret.Username(keyID, InstanceID)).
+		SetPassword(credsecret.Password(token.Subscribe, value).Reveal()).
+		SetTLSConfig(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}))
+	for _, answer := range []func() mqtt.Token{client.Connect, func() mqtt.Token {
+		return client.Subscribe(Topic, 1, func(_ mqtt.Client, m mqtt.Message) { received <- string(m.Payload()) })
+	}} {
+		if done := answer(); !done.WaitTimeout(answerWithin) || done.Error() != nil {
+			s.t.Fatalf("listening: %v", done.Error())
+		}
+	}
+	s.t.Cleanup(func() { client.Disconnect(0) })
+	return received
+}
+
+// Withdraw revokes the client's tokens and takes them out of the files, as a hold does.
 func (s *Stage) Withdraw() {
 	s.t.Helper()
 	s.lay(credsecret.Record{}, time.Time{})
 	s.Revoke()
 }
 
-// Revoke revokes every token and leaves the files as they are.
+// Revoke revokes the client's tokens and leaves the files as they are.
 func (s *Stage) Revoke() {
-	for _, held := range s.Cloud.State().Tokens() {
-		s.Cloud.State().RevokeByID(held.ID)
+	s.revoke(s.issued)
+}
+
+// RevokeAllButLast revokes those that a renewal has replaced.
+func (s *Stage) RevokeAllButLast() { s.revoke(s.issued[:len(s.issued)-1]) }
+
+func (s *Stage) revoke(values []token.Value) {
+	for _, value := range values {
+		s.Cloud.State().RevokeByID(state.IDOf(value))
 	}
 }
+
+// Secrets are the texts of the client's tokens, which nobody may print.
+func (s *Stage) Secrets() []string {
+	var texts []string
+	for _, value := range s.issued {
+		texts = append(texts, value.Reveal())
+	}
+	return texts
+}
+
+// Template has the Secret carry a file that is made of a template, from the next tokens on.
+func (s *Stage) Template(name, text string) { s.layout.Templates = map[string]string{name: text} }
 
 func (s *Stage) lay(record credsecret.Record, renewAt time.Time) {
 	s.t.Helper()

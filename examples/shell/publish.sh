@@ -1,0 +1,53 @@
+#!/bin/sh
+# Publishes a number every few seconds with mosquitto_pub. Each message is a connection of its own, so reading the files
+# before each is all that a renewal takes.
+#
+#   MQTT_CREDENTIALS_DIR  where the token Secret is mounted (default /etc/mqtt)
+#   MQTT_TOPIC            where to publish
+#   EVERY                 seconds between two messages (default 5)
+#   SCRATCH               a folder in memory, for the password (default /tmp)
+set -eu
+
+folder=${MQTT_CREDENTIALS_DIR:-/etc/mqtt}
+every=${EVERY:-5}
+# mosquitto_pub reads options from a file of this folder: on the command line everybody on the machine could see them.
+XDG_CONFIG_HOME=$(mktemp -d "${SCRATCH:-/tmp}/mqtt.XXXXXX")
+export XDG_CONFIG_HOME
+trap 'rm -rf "$XDG_CONFIG_HOME"' EXIT
+trap 'exit 0' INT TERM
+umask 077
+
+# credentials writes what to connect with, all from one version of the Secret; it fails while there is nothing.
+credentials() {
+  version=$(readlink "$folder/..data") || return 1
+  at=$folder/$version
+  [ -s "$at/password" ] || return 1
+  {
+    echo "-h $(cat "$at/host")"
+    echo "-p $(cat "$at/port")"
+    echo "-i $(cat "$at/client-id")"
+    echo "-u $(cat "$at/username")"
+    echo "-P $(cat "$at/password")"
+    if [ -e "$at/ca.crt" ]; then echo "--cafile $at/ca.crt"; else echo "--capath /etc/ssl/certs"; fi
+  } 2>/dev/null >"$XDG_CONFIG_HOME/mosquitto_pub" || return 1
+  [ "$(readlink "$folder/..data")" = "$version" ]
+}
+
+number=0 refused=
+while :; do
+  if ! credentials; then
+    echo "waiting: the folder holds no tokens"
+  elif [ "$refused" = "$version" ]; then
+    echo "waiting: the broker does not take these tokens; others will come"
+  elif mosquitto_pub -q 1 -t "$MQTT_TOPIC" -m "$number" 2>"$XDG_CONFIG_HOME/error"; then
+    echo "published $number"
+    number=$((number + 1)) refused=
+  elif grep -qi "not authorised\|bad user name" "$XDG_CONFIG_HOME/error"; then
+    refused=$version
+    echo "refused"
+  else
+    echo "not published: $(cat "$XDG_CONFIG_HOME/error")"
+  fi
+  sleep "$every" &
+  wait $! # a signal ends this, and not the sleep alone
+done

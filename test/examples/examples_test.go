@@ -1,0 +1,221 @@
+// Package examples_test runs the examples as they are shipped, against a broker that holds them to the files of a mounted
+// Secret.
+package examples_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/apiserver"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/stage"
+)
+
+const (
+	soon = 30 * time.Second
+	// quiet is how long an example with dead tokens is watched.
+	quiet = 3 * time.Second
+)
+
+// example is a program that publishes numbers.
+type example struct {
+	command []string
+	// needs says what to install where it cannot run.
+	needs string
+	// uploads says that it goes on with new tokens over an open connection; otherwise each message is one of its own.
+	uploads bool
+}
+
+func examples() map[string]example {
+	return map[string]example{
+		"shell":  {command: []string{"sh", "examples/shell/publish.sh"}, needs: "mosquitto-clients"},
+		"python": {command: []string{"/usr/bin/python3", "examples/python/client.py"}, needs: "python3-paho-mqtt", uploads: true},
+		"node":   {command: []string{"node", "examples/node/client.js"}, needs: "mqtt.js", uploads: true},
+	}
+}
+
+// isThere reports whether an example can run here.
+func (e example) isThere() bool {
+	check := map[string][]string{
+		"mosquitto-clients": {"mosquitto_pub", "--help"},
+		"python3-paho-mqtt": {"/usr/bin/python3", "-c", "import paho.mqtt.client"},
+		"mqtt.js":           {"node", "--input-type=module", "--eval", "process.chdir('" + filepath.Join(apiserver.Root(), "examples", "node") + "'); await import('" + filepath.Join(apiserver.Root(), "examples", "node", "node_modules", "mqtt", "build", "index.js") + "')"},
+	}[e.needs]
+	err := exec.Command(check[0], check[1:]...).Run()
+	code, ran := errors.AsType[*exec.ExitError](err)
+	return err == nil || e.needs == "mosquitto-clients" && ran && code.ExitCode() == 1 // its --help does not succeed
+}
+
+// program is an example that runs.
+type program struct {
+	t     *testing.T
+	lines chan string
+
+	mu  sync.Mutex
+	all []string
+}
+
+func start(t *testing.T, e example, s *stage.Stage) *program {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	child := exec.CommandContext(ctx, e.command[0], e.command[1:]...)
+	child.Dir = apiserver.Root()
+	child.Env = append(os.Environ(), "MQTT_CREDENTIALS_DIR="+s.Folder, "MQTT_TOPIC="+stage.Topic, "POD_NAME=pod-1", "EVERY=1", "SCRATCH="+t.TempDir())
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	child.Cancel = func() error { return syscall.Kill(-child.Process.Pid, syscall.SIGTERM) }
+	child.WaitDelay = 5 * time.Second
+	reading, writing := io.Pipe()
+	child.Stdout, child.Stderr = writing, writing
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &program{t: t, lines: make(chan string, 1024)}
+	go p.read(reading)
+	t.Cleanup(func() {
+		cancel()
+		_ = child.Wait()
+		_ = writing.Close()
+		p.checkForSecrets(s)
+	})
+	return p
+}
+
+func (p *program) read(output io.Reader) {
+	for scanner := bufio.NewScanner(output); scanner.Scan(); {
+		p.mu.Lock()
+		p.all = append(p.all, scanner.Text())
+		p.mu.Unlock()
+		p.lines <- scanner.Text()
+	}
+}
+
+// checkForSecrets looks for what no log may hold.
+func (p *program) checkForSecrets(s *stage.Stage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text := strings.Join(p.all, "\n")
+	for _, secret := range s.Secrets() {
+		if strings.Contains(text, secret) {
+			p.t.Error("it printed a token")
+		}
+	}
+	if p.t.Failed() {
+		p.t.Logf("it printed:\n%s", text)
+	}
+}
+
+// expect waits for a line, and fails on one that must not come before; an empty pattern is none.
+func (p *program) expect(pattern, not string) {
+	p.t.Helper()
+	wanted, wrong := regexp.MustCompile(pattern), regexp.MustCompile(not)
+	timeout := time.After(soon)
+	for {
+		select {
+		case line := <-p.lines:
+			switch {
+			case wanted.MatchString(line):
+				return
+			case not != "" && wrong.MatchString(line):
+				p.t.Fatalf("%q before %q", line, pattern)
+			}
+		case <-timeout:
+			p.t.Fatalf("it did not print %q", pattern)
+		}
+	}
+}
+
+// stays watches for a while that nothing is printed which must not be.
+func (p *program) stays(away string) {
+	p.t.Helper()
+	wrong, end := regexp.MustCompile(away), time.After(quiet)
+	for {
+		select {
+		case line := <-p.lines:
+			if wrong.MatchString(line) {
+				p.t.Fatalf("it printed %q", line)
+			}
+		case <-end:
+			return
+		}
+	}
+}
+
+func TestTheExamplesKeepTheClientContract(t *testing.T) {
+	for name, e := range examples() {
+		t.Run(name, func(t *testing.T) {
+			if !e.isThere() {
+				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
+			}
+			t.Parallel()
+			s := stage.New(t, time.Hour)
+			received := s.Listen()
+			p := start(t, e, s)
+			p.expect("^published 1$", "not connected|refused")
+			for range 2 {
+				await(t, received)
+			}
+
+			s.Issue(time.Hour) // a renewal
+			if e.uploads {
+				p.expect("uploaded new tokens", "not connected|^connected")
+			}
+			s.RevokeAllButLast()
+			p.expect("^published", "not connected|refused|says")
+			drain(received)
+			await(t, received)
+
+			s.Revoke()
+			p.expect("^waiting: .*others will come", "")
+			p.stays("^connected|^published|^refused")
+			s.Issue(time.Hour)
+			p.expect("^published", "refused")
+
+			s.Withdraw()
+			p.expect("^waiting: the (folder holds no tokens|tokens were taken back)", "")
+			p.stays("^connected|^published|^refused")
+			s.Issue(time.Hour)
+			p.expect("^published", "refused")
+		})
+	}
+}
+
+func await(t *testing.T, received <-chan string) {
+	t.Helper()
+	select {
+	case <-received:
+	case <-time.After(soon):
+		t.Fatal("no message arrived")
+	}
+}
+
+func drain(received <-chan string) {
+	for {
+		select {
+		case <-received:
+		default:
+			return
+		}
+	}
+}
+
+func TestEveryExampleHasAManifest(t *testing.T) {
+	folders, err := filepath.Glob(filepath.Join(apiserver.Root(), "examples", "*"))
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, folder := range folders {
+		if _, err := os.Stat(filepath.Join(folder, "manifest.yaml")); err != nil {
+			t.Error(err)
+		}
+	}
+}
