@@ -204,12 +204,15 @@ func importTable() map[string]rule {
 				"internal/credsecret", "internal/simulator", "internal/simulator/broker", "internal/simulator/state", "internal/token",
 				"internal/topic", "test/device",
 			},
+			third: []string{"github.com/eclipse/paho.mqtt.golang"},
 		},
+		"test/examples": {why: "runs the examples as they are shipped"},
 		"test/e2e": {
 			why:   "the product in a cluster with pods",
 			ours:  []string{"api/v1alpha1", "test/cluster", "test/node", "test/story"},
 			third: []string{controllerRuntime, apimachinery, apiserverTypes, flags, logger},
 		},
+		"examples/go": {why: "what a Go program does to stay connected", ours: []string{"pkg/mqttcred", "pkg/mqttcred/paho"}},
 		"test/e2e/client": {
 			why:   "the application of the end-to-end test",
 			ours:  []string{"pkg/mqttcred", "pkg/mqttcred/paho"},

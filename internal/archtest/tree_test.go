@@ -90,7 +90,7 @@ func namesBelow(t *testing.T, folder, extension string) []string {
 
 func isForeign(root, folder string) bool {
 	switch base := filepath.Base(folder); base {
-	case "bin", "dist", "testdata":
+	case "bin", "dist", "testdata", "node_modules":
 		return true
 	default:
 		return strings.HasPrefix(base, ".") && filepath.Clean(folder) != filepath.Clean(root)

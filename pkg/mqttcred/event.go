@@ -30,11 +30,11 @@ type Event struct {
 func (e Event) String() string {
 	switch e.Kind {
 	case Waiting:
-		return fmt.Sprintf("waiting for credentials: %v", e.Err)
+		return fmt.Sprintf("waiting: %v", e.Err)
 	case Connected:
 		return fmt.Sprintf("connected with %s", e.Credentials)
 	case Uploaded:
-		return "new tokens uploaded, the connection goes on"
+		return "uploaded new tokens over the open connection"
 	case Noticed:
 		return "the broker says: " + e.Notice.String()
 	case Disconnected:

@@ -82,7 +82,7 @@ func (w *world) renew(ctx context.Context) error {
 	}
 	w.figures.toFile = seen.at.Sub(written)
 	w.Held("new tokens were in the Secret, and %s later in the pod's volume", w.figures.toFile.Round(100*time.Millisecond))
-	uploaded, err := w.press.expect(ctx, "^new tokens uploaded", cutWithin)
+	uploaded, err := w.press.expect(ctx, "^uploaded new tokens", cutWithin)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (w *world) narrow(ctx context.Context) error {
 	if _, err := w.node.Ask(ctx, "-n", line, "patch", "mtg/press", "--type=merge", "-p", patch); err != nil {
 		return err
 	}
-	if _, err := w.press.expect(ctx, "^new tokens uploaded", seenWithin); err != nil {
+	if _, err := w.press.expect(ctx, "^uploaded new tokens", seenWithin); err != nil {
 		return err
 	}
 	cut, err := w.press.expect(ctx, "^the broker says: .* code 4", cutWithin)
@@ -201,7 +201,7 @@ func (w *world) hold(ctx context.Context) error {
 	if err := w.awaitCutOff(ctx); err != nil {
 		return err
 	}
-	if _, err := w.press.expect(ctx, "^waiting for credentials: .* taken back", seenWithin); err != nil {
+	if _, err := w.press.expect(ctx, "^waiting: .* taken back", seenWithin); err != nil {
 		return err
 	}
 	w.Held("the client waits: its files say that the tokens were taken back")
