@@ -197,6 +197,7 @@ func importTable() map[string]rule {
 			third: []string{apimachinery, apiserverTypes},
 		},
 		"test/deletion": {why: "deletes everything in every way, under the manager's own process and rights"},
+		"test/gitops":   {why: "has GitOps tools judge objects: kstatus, Argo CD's Lua, Flux's CEL"},
 		"test/tenancy":  {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
 		"test/stage": {
 			why: "a broker and a mounted Secret whose tokens it takes",
