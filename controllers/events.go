@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/rollout"
 )
 
 // transition is a change worth telling, once. Its note holds no times, so that the API server can count repeated ones.
@@ -17,11 +18,17 @@ type transition struct {
 	reason string
 	action string
 	note   string
+	// related is another object that it is about: transitions of two are two, and counted apart.
+	related *corev1.ObjectReference
 }
 
 func tell(recorder events.EventRecorder, about runtime.Object, t *transition) {
-	if t != nil {
+	switch {
+	case t == nil:
+	case t.related == nil:
 		recorder.Eventf(about, nil, t.kind, t.reason, t.action, "%s", t.note)
+	default:
+		recorder.Eventf(about, t.related, t.kind, t.reason, t.action, "%s", t.note)
 	}
 }
 
@@ -55,8 +62,31 @@ func issueEvent(why plan.Reason, clamped bool) *transition {
 	return e
 }
 
+func restartedEvent(namespace string, target v1alpha1.RolloutTarget) *transition {
+	return &transition{
+		kind: corev1.EventTypeNormal, reason: v1alpha1.EventRestarted, action: "Restart", related: workloadReference(namespace, target),
+		note: fmt.Sprintf("Restarted %s %s because the tokens changed.", target.Kind, target.Name),
+	}
+}
+
+func notRestartedEvent(namespace string, target v1alpha1.RolloutTarget, why rollout.Problem) *transition {
+	notes := map[rollout.Problem]string{
+		rollout.Missing:    "it does not exist. Correct spec.rolloutRestartTargets.",
+		rollout.NotAllowed: "it does not allow that. Annotate it with " + v1alpha1.AllowRestartAnnotation + "=<name of the grant>.",
+		rollout.Forbidden:  "the API server refused: a policy, or missing permissions. Restart it yourself before its tokens expire.",
+	}
+	return &transition{
+		kind: corev1.EventTypeWarning, reason: v1alpha1.EventNotRestarted, action: "Restart", related: workloadReference(namespace, target),
+		note: fmt.Sprintf("%s %s is not restarted when the tokens change: %s", target.Kind, target.Name, notes[why]),
+	}
+}
+
+func workloadReference(namespace string, target v1alpha1.RolloutTarget) *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "apps/v1", Kind: string(target.Kind), Namespace: namespace, Name: target.Name}
+}
+
 func repairedEvent() *transition {
-	return &transition{corev1.EventTypeNormal, v1alpha1.EventRepaired, "Write", "Brought the Secret up to date with the tokens it holds."}
+	return &transition{kind: corev1.EventTypeNormal, reason: v1alpha1.EventRepaired, action: "Write", note: "Brought the Secret up to date with the tokens it holds."}
 }
 
 func withdrawnEvent(why plan.Reason) *transition {
@@ -74,19 +104,19 @@ func withdrawnEvent(why plan.Reason) *transition {
 
 func handedOverEvent(count int) *transition {
 	return &transition{
-		corev1.EventTypeWarning, v1alpha1.EventHandedOver, "Revoke",
-		fmt.Sprintf("The service did not take back %d token(s) in time; the ledger goes on revoking them until they expire.", count),
+		kind: corev1.EventTypeWarning, reason: v1alpha1.EventHandedOver, action: "Revoke",
+		note: fmt.Sprintf("The service did not take back %d token(s) in time; the ledger goes on revoking them until they expire.", count),
 	}
 }
 
 func adoptedEvent() *transition {
-	return &transition{corev1.EventTypeNormal, v1alpha1.EventAdopted, "Adopt", "Took over the Secret of another grant, with the tokens in it."}
+	return &transition{kind: corev1.EventTypeNormal, reason: v1alpha1.EventAdopted, action: "Adopt", note: "Took over the Secret of another grant, with the tokens in it."}
 }
 
 func tokenInvalidEvent() *transition {
 	return &transition{
-		corev1.EventTypeWarning, v1alpha1.EventTokenInvalid, "Verify",
-		"The service calls a token in the Secret invalid although nobody here revoked it.",
+		kind: corev1.EventTypeWarning, reason: v1alpha1.EventTokenInvalid, action: "Verify",
+		note: "The service calls a token in the Secret invalid although nobody here revoked it.",
 	}
 }
 
@@ -94,18 +124,18 @@ func revokedEvent(count int) *transition {
 	if count == 0 {
 		return nil
 	}
-	return &transition{corev1.EventTypeNormal, v1alpha1.EventRevoked, "Revoke", fmt.Sprintf("Revoked %d token(s) at the service.", count)}
+	return &transition{kind: corev1.EventTypeNormal, reason: v1alpha1.EventRevoked, action: "Revoke", note: fmt.Sprintf("Revoked %d token(s) at the service.", count)}
 }
 
 // problemEvent tells of a problem when it is new.
 func problemEvent(p problem) *transition {
-	return &transition{corev1.EventTypeWarning, p.reason, "Reconcile", p.message}
+	return &transition{kind: corev1.EventTypeWarning, reason: p.reason, action: "Reconcile", note: p.message}
 }
 
 func connectedEvent() *transition {
-	return &transition{corev1.EventTypeNormal, v1alpha1.ReasonConnected, "Connect", "The service takes the instance's credential."}
+	return &transition{kind: corev1.EventTypeNormal, reason: v1alpha1.ReasonConnected, action: "Connect", note: "The service takes the instance's credential."}
 }
 
 func recoveredEvent() *transition {
-	return &transition{corev1.EventTypeNormal, v1alpha1.EventRecovered, "Connect", "The service takes the instance's credential again."}
+	return &transition{kind: corev1.EventTypeNormal, reason: v1alpha1.EventRecovered, action: "Connect", note: "The service takes the instance's credential again."}
 }

@@ -42,6 +42,8 @@ type GrantReconciler struct {
 	VerifyInterval time.Duration
 	// Blind says that the manager may not see namespaces.
 	Blind bool
+	// RolloutRestarts says that workloads are restarted when tokens change.
+	RolloutRestarts bool
 
 	recent *recent
 }

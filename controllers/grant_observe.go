@@ -35,6 +35,7 @@ type observation struct {
 	violations  []policy.Violation
 	rival       *v1alpha1.MqttTokenGrant // that goes before this one for its client id; nil: there is none
 	guard       guardVerdict             // on a denial
+	rolloutsOn  bool                     // workloads are restarted when tokens change
 	layout      *credsecret.Layout       // nil while instance or key are not known
 	secret      secretView
 	input       plan.Input
@@ -70,7 +71,7 @@ func (r *GrantReconciler) observeLive(ctx context.Context, grant *v1alpha1.MqttT
 }
 
 func (r *GrantReconciler) assemble(ctx context.Context, grant *v1alpha1.MqttTokenGrant, secret secretView) (observation, error) {
-	seen := observation{grant: grant, secret: secret}
+	seen := observation{grant: grant, secret: secret, rolloutsOn: r.RolloutRestarts}
 	seen.spec, seen.specErr = desired.FromGrant(&grant.Spec)
 	key := desired.InstanceKey(grant)
 	instance := &v1alpha1.MqttInstance{}

@@ -60,6 +60,17 @@ func (seen observation) shortValidityProblem() *problem {
 	}
 }
 
+// rolloutsOffProblem warns of workloads that nobody restarts.
+func (seen observation) rolloutsOffProblem() *problem {
+	if seen.rolloutsOn || len(seen.grant.Spec.RolloutRestartTargets) == 0 {
+		return nil
+	}
+	return &problem{
+		reason:  v1alpha1.ReasonRolloutRestartsOff,
+		message: "The operator was installed without --rollout-restarts, so it restarts none of spec.rolloutRestartTargets when the tokens change. Restart them yourself before the tokens expire, or have the platform team turn it on.",
+	}
+}
+
 func backlogProblem() *problem {
 	return &problem{
 		reason: v1alpha1.ReasonRevocationBacklog, attempt: true,

@@ -177,6 +177,7 @@ func (seen observation) conditions(out outcome, shown *problem) []metav1.Conditi
 		seen.setRenewed(&set, out, ready)
 		set.warn(v1alpha1.HeldCondition, seen.holdProblem())
 		set.warn(v1alpha1.ShortValidityCondition, seen.shortValidityProblem())
+		set.warn(v1alpha1.RolloutRestartsOffCondition, seen.rolloutsOffProblem())
 	}
 	set.summarize(ready, v1alpha1.ReasonIssued, "The Secret holds valid tokens for everything the grant asks for.", shown)
 	return set.list

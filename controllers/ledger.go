@@ -164,7 +164,7 @@ func (l *Ledger) wrote(meta metav1.ObjectMeta) {
 	if change, ok := l.index.seen(viewOfPage(&meta)); ok {
 		change.grant = types.NamespacedName{}
 		l.announce(change)
-		l.pageChanged.send(types.NamespacedName{Namespace: l.Namespace, Name: change.page})
+		l.wakePage(change.page)
 	}
 }
 
@@ -337,6 +337,11 @@ func (l *Ledger) pages() source.Source {
 		}
 		return nil
 	})
+}
+
+// wakePage has the ledger controller look at a page.
+func (l *Ledger) wakePage(name string) {
+	l.pageChanged.send(types.NamespacedName{Namespace: l.Namespace, Name: name})
 }
 
 // requests are the pages that hold tokens of an instance, or all of them.

@@ -29,6 +29,8 @@ type LedgerReconciler struct {
 	Connections *Connections
 	Clock       clock.PassiveClock
 	Events      events.EventRecorder
+	// Rollouts knows whose consumers have their new tokens; nil: nobody waits for consumers.
+	Rollouts *Rollouts
 
 	recent *recentPages
 }
@@ -92,6 +94,8 @@ type pageObservation struct {
 	recent recentPage
 	// inUse holds the fingerprints of the tokens that the grant's Secret offers to clients.
 	inUse map[string]bool
+	// rolling says that consumers of the grant are yet to be restarted with its new tokens.
+	rolling bool
 	// link finds the link over which a token can be revoked now; nil if there is none.
 	link func(ledger.EntryFacts) *link
 	now  time.Time // by the service's clock
@@ -106,7 +110,7 @@ func (r *LedgerReconciler) observe(ctx context.Context, name string) (seen pageO
 	}
 	seen = pageObservation{pageView: view, recent: r.recent.of(name), link: r.linkFor, now: r.serviceTime(view.facts)}
 	if len(view.facts.Due(seen.now)) > 0 {
-		seen.inUse, err = r.tokensInUse(ctx, view.facts)
+		err = r.lookAtConsumers(ctx, &seen)
 	}
 	return seen, true, err
 }
@@ -135,29 +139,35 @@ func (r *LedgerReconciler) linkFor(e ledger.EntryFacts) *link {
 	return l
 }
 
-// tokensInUse reads from the cache what the grant's Secret says that it holds.
-func (r *LedgerReconciler) tokensInUse(ctx context.Context, page ledger.Facts) (map[string]bool, error) {
-	grant, err := r.Ledger.grant(ctx, types.UID(page.GrantUID))
+// lookAtConsumers reads from the cache what the grant's Secret says that it holds, and whether consumers that cannot reload
+// have that.
+func (r *LedgerReconciler) lookAtConsumers(ctx context.Context, seen *pageObservation) error {
+	grant, err := r.Ledger.grant(ctx, types.UID(seen.facts.GrantUID))
 	if grant == nil {
-		return nil, err
+		return err
 	}
 	secret := &metav1.PartialObjectMetadata{}
 	secret.SetGroupVersionKind(secretKind())
 	if err := r.Get(ctx, secretKey(grant), secret); err != nil {
 		if apierrors.IsNotFound(err) {
-			return nil, nil
+			return nil
 		}
-		return nil, fmt.Errorf("reading Secret %s from the cache: %w", secretKey(grant), err)
+		return fmt.Errorf("reading Secret %s from the cache: %w", secretKey(grant), err)
 	}
 	facts, err := credsecret.ReadFacts(&secret.ObjectMeta)
 	if err != nil {
-		return nil, nil //nolint:nilerr // what cannot be read offers nothing
+		return nil //nolint:nilerr // what cannot be read offers nothing
 	}
-	inUse := map[string]bool{}
+	seen.inUse = map[string]bool{}
+	var newest time.Time
 	for _, t := range facts.Tokens {
-		inUse[t.Fingerprint] = true
+		seen.inUse[t.Fingerprint] = true
+		if t.Issued.After(newest) {
+			newest = t.Issued
+		}
 	}
-	return inUse, nil
+	seen.rolling = r.Rollouts != nil && len(grant.Spec.RolloutRestartTargets) > 0 && !r.Rollouts.have(grant.UID, newest.Truncate(time.Second))
+	return nil
 }
 
 // SetupWithManager registers the controller and its watches.

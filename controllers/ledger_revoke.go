@@ -14,6 +14,7 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/killpoint"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/ledger"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/plan"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/rollout"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/token"
 )
 
@@ -68,6 +69,11 @@ func (seen pageObservation) notBefore(e ledger.EntryFacts) time.Time {
 	// The tokens of a client that is cut off, not allowed, or whose grant is gone go whoever still offers them: no others are
 	// about to come in their place.
 	final := e.Why == ledger.Held || e.Why == ledger.Denied || e.Why == ledger.Deleted
+	// Pods that cannot reload still use what their grant has replaced, unless that must not be used any more.
+	replaced := e.Why == ledger.Narrowed || e.Why == ledger.Reissued
+	if end := e.RevokeAt.Add(rollout.AtMost); seen.rolling && replaced && end.After(at) {
+		at = end
+	}
 	if end := e.RevokeAt.Add(graceInUse); seen.inUse[e.Fingerprint] && !final && end.After(at) {
 		at = end
 	}

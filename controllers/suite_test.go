@@ -63,6 +63,8 @@ type world struct {
 	waiting       *gauge
 	skew          *skewGauge
 	stop          func()
+	// rollouts has consumers restarted.
+	rollouts bool
 }
 
 // start is a moment in whole seconds, far from the wall clock, so that a forgotten time.Now shows. It lies in the past: to
@@ -129,7 +131,7 @@ func (w *world) run() {
 	grants := &controllers.GrantReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Ledger: w.ledger, Guard: guard, Clock: w.clock,
 		Events: mgr.GetEventRecorder("test"), ClusterID: "cluster-1",
-		RevocationDeadline: 2 * time.Minute, VerifyInterval: w.verifyInterval,
+		RevocationDeadline: 2 * time.Minute, VerifyInterval: w.verifyInterval, RolloutRestarts: w.rollouts,
 	}
 	w.must(grants.SetupWithManager(ctx, mgr, 4))
 	instances := &controllers.InstanceReconciler{
@@ -141,6 +143,14 @@ func (w *world) run() {
 	w.must(w.ledger.SetupWithManager(ctx, mgr))
 	revoking := &controllers.LedgerReconciler{
 		Client: mgr.GetClient(), Ledger: w.ledger, Connections: connections, Clock: w.clock, Events: mgr.GetEventRecorder("test"),
+	}
+	if w.rollouts {
+		revoking.Rollouts = controllers.NewRollouts()
+		restarting := &controllers.RolloutReconciler{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: w.clock, Events: mgr.GetEventRecorder("test"),
+			Rollouts: revoking.Rollouts, Ledger: w.ledger,
+		}
+		w.must(restarting.SetupWithManager(mgr))
 	}
 	w.must(revoking.SetupWithManager(mgr))
 	leaving := &controllers.OrphanReconciler{

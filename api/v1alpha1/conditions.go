@@ -15,6 +15,9 @@ const (
 	// ShortValidityCondition is True while tokens are renewed so late that mounted files may not catch up before they end.
 	// Raise spec.validity or spec.renewBefore. It is absent otherwise.
 	ShortValidityCondition = "ShortValidity"
+	// RolloutRestartsOffCondition is True while spec.rolloutRestartTargets is set and the operator restarts nothing. It is
+	// absent otherwise.
+	RolloutRestartsOffCondition = "RolloutRestartsOff"
 	// MassRevocationHeldCondition is True while a change of rules or labels would take access from so many grants that the
 	// operator asks before it revokes anything. Undo the change, or confirm it as the message says. It is absent otherwise.
 	MassRevocationHeldCondition = "MassRevocationHeld"
@@ -67,6 +70,9 @@ const (
 	ReasonHeld = "Held"
 	// ReasonShortValidity says that renewals come too late for mounted files; raise spec.validity or spec.renewBefore.
 	ReasonShortValidity = "ShortValidity"
+	// ReasonRolloutRestartsOff says that nothing is restarted when tokens change; install the operator with
+	// --rollout-restarts, or leave spec.rolloutRestartTargets out.
+	ReasonRolloutRestartsOff = "RolloutRestartsOff"
 	// ReasonSuspended says that spec.suspend keeps the operator from applying for tokens.
 	ReasonSuspended = "Suspended"
 )
@@ -144,6 +150,10 @@ const (
 	EventRevoked = "Revoked"
 	// EventWithdrawn tells that the tokens were taken out of the Secret and are being revoked: held, or denied.
 	EventWithdrawn = "Withdrawn"
+	// EventRestarted tells that a workload was restarted because the tokens changed.
+	EventRestarted = "Restarted"
+	// EventNotRestarted tells why a workload is not restarted: it is missing, does not allow it, or the API server refused.
+	EventNotRestarted = "NotRestarted"
 	// EventHandedOver tells that a deletion did not wait for the service any longer: the ledger revokes what is left.
 	EventHandedOver = "HandedOver"
 	// EventAdopted tells that the Secret of another grant was taken over.

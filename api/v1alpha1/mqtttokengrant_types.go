@@ -11,6 +11,13 @@ const (
 	// HoldAnnotation cuts the client off for as long as it is there: every token is revoked, none is issued. Its value is
 	// the reason, for people.
 	HoldAnnotation = GroupName + "/hold"
+	// AllowRestartAnnotation, on a workload, names the grants that may restart it, by commas; "*" stands for any of its
+	// namespace.
+	AllowRestartAnnotation = GroupName + "/allow-restart"
+	// RestartedForAnnotation, on a workload's pod template, says when the tokens were issued that it was restarted for, and
+	// RestartedAtAnnotation, on the workload, when that was; both in RFC 3339.
+	RestartedForAnnotation = GroupName + "/restarted-for"
+	RestartedAtAnnotation  = GroupName + "/restarted-at"
 	// TakeOverAnnotation names another grant of the namespace, whose Secret this one adopts with the tokens in it.
 	TakeOverAnnotation = GroupName + "/take-over"
 )
@@ -58,6 +65,31 @@ const (
 	// DeletionPolicyAbandon leaves the current tokens to expire.
 	DeletionPolicyAbandon DeletionPolicy = "Abandon"
 )
+
+// WorkloadKind is a kind of workload whose pods can be replaced.
+//
+// +kubebuilder:validation:Enum=Deployment;StatefulSet;DaemonSet
+type WorkloadKind string
+
+// The kinds of workload.
+const (
+	WorkloadDeployment  WorkloadKind = "Deployment"
+	WorkloadStatefulSet WorkloadKind = "StatefulSet"
+	WorkloadDaemonSet   WorkloadKind = "DaemonSet"
+)
+
+// RolloutTarget is a workload whose pods read tokens only when they start.
+type RolloutTarget struct {
+	// kind of the workload: Deployment, StatefulSet or DaemonSet.
+	// +required
+	Kind WorkloadKind `json:"kind,omitempty"`
+
+	// name of the workload, in the grant's namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+}
 
 // InstanceReference names an MqttInstance.
 type InstanceReference struct {
@@ -224,6 +256,18 @@ type MqttTokenGrantSpec struct {
 	// +optional
 	// +kubebuilder:default={format:Files}
 	Secret TokenSecret `json:"secret,omitzero"`
+
+	// rolloutRestartTargets are workloads, at most 8, whose pods read tokens only when they start: they are restarted when
+	// the tokens change, at most every 5 minutes each. Each must allow it by the annotation
+	// mqtt.tokengrant.dev/allow-restart, and the platform team must have installed the operator with
+	// --rollout-restarts. None by default.
+	// +optional
+	// +listType=map
+	// +listMapKey=kind
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	RolloutRestartTargets []RolloutTarget `json:"rolloutRestartTargets,omitempty"`
 
 	// deletionPolicy says what happens to the tokens when the grant is deleted: Revoke (default) revokes every live token;
 	// Abandon leaves the current ones to expire.

@@ -33,7 +33,9 @@ type options struct {
 	revocationDeadline time.Duration
 	// verifyInterval is how often each token is checked; zero: never.
 	verifyInterval time.Duration
-	verbose        bool
+	// rolloutRestarts has workloads restarted when tokens change.
+	rolloutRestarts bool
+	verbose         bool
 }
 
 // defaultWorkers suits two cores: a pass that changes something mostly waits for the network.
@@ -72,6 +74,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.identityNamespaces, "manager-identity-namespaces", nil, "the namespaces whose MqttInstances may use the manager's own identity (RRSA, ECSRAMRole, Ambient). Without it, the manager's own namespace; empty, none")
 	flags.DurationVar(&o.revocationDeadline, "revocation-deadline", o.revocationDeadline, "how long the deletion of a grant waits for the service to revoke its tokens before the ledger takes over what is left, 10s to 1h")
 	flags.DurationVar(&o.verifyInterval, "verify-interval", o.verifyInterval, "how often the service is asked whether each token is still valid, at least 10m; 0 never asks")
+	flags.BoolVar(&o.rolloutRestarts, "rollout-restarts", o.rolloutRestarts, "restart the workloads that grants name in spec.rolloutRestartTargets when their tokens change; needs the rights of config/components/rollout-restart")
 	flags.BoolVar(&o.verbose, "verbose", o.verbose, "log each pass, in a form for people")
 }
 

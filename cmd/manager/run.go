@@ -139,7 +139,7 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, served sco
 	grants := &controllers.GrantReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Connections: connections, Ledger: pages, Guard: guard, Clock: wall,
 		Events: mgr.GetEventRecorder("mqtt-token-operator"), ClusterID: cluster,
-		RevocationDeadline: o.revocationDeadline, VerifyInterval: o.verifyInterval, Blind: served.blind,
+		RevocationDeadline: o.revocationDeadline, VerifyInterval: o.verifyInterval, Blind: served.blind, RolloutRestarts: o.rolloutRestarts,
 	}
 	if err := grants.SetupWithManager(ctx, mgr, o.workers); err != nil {
 		return fmt.Errorf("adding the grant controller: %w", err)
@@ -157,17 +157,38 @@ func addControllers(ctx context.Context, mgr ctrl.Manager, o options, served sco
 	if err := instances.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the instance controller: %w", err)
 	}
-	return addLedger(ctx, mgr, pages, connections, cluster)
+	rollouts, err := addRollouts(mgr, o, pages)
+	if err != nil {
+		return err
+	}
+	return addLedger(ctx, mgr, pages, connections, rollouts, cluster)
+}
+
+// addRollouts adds what restarts consumers, if it is wanted; otherwise nil.
+func addRollouts(mgr ctrl.Manager, o options, pages *controllers.Ledger) (*controllers.Rollouts, error) {
+	if !o.rolloutRestarts {
+		return nil, nil //nolint:nilnil // that there is none is what nil says
+	}
+	rollouts := controllers.NewRollouts()
+	restarting := &controllers.RolloutReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}, Events: mgr.GetEventRecorder("mqtt-token-operator"),
+		Rollouts: rollouts, Ledger: pages,
+	}
+	if err := restarting.SetupWithManager(mgr); err != nil {
+		return nil, fmt.Errorf("adding the rollout controller: %w", err)
+	}
+	return rollouts, nil
 }
 
 // addLedger adds what revokes tokens that no grant waits for.
-func addLedger(ctx context.Context, mgr ctrl.Manager, pages *controllers.Ledger, connections *controllers.Connections, cluster string) error {
+func addLedger(ctx context.Context, mgr ctrl.Manager, pages *controllers.Ledger, connections *controllers.Connections, rollouts *controllers.Rollouts, cluster string) error {
 	wall := clock.RealClock{}
 	if err := pages.SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("adding the ledger: %w", err)
 	}
 	revoking := &controllers.LedgerReconciler{
 		Client: mgr.GetClient(), Ledger: pages, Connections: connections, Clock: wall, Events: mgr.GetEventRecorder("mqtt-token-operator"),
+		Rollouts: rollouts,
 	}
 	if err := revoking.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the ledger controller: %w", err)

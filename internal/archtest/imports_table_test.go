@@ -73,6 +73,7 @@ func importTable() map[string]rule {
 
 		// Level 2: one concern each.
 		"internal/plan":   {why: "the decision; a pure function", ours: []string{"internal/token", "internal/topic"}, never: impure()},
+		"internal/rollout": {why: "when consumers that cannot reload are restarted; a pure function", never: impure()},
 		"internal/policy": {why: "who may have what; a pure function", ours: []string{"internal/token", "internal/topic"}, never: impure()},
 		"internal/credsecret": {
 			why:   "renders and reads the token Secret",
@@ -132,7 +133,7 @@ func importTable() map[string]rule {
 			ours: []string{
 				"api/v1alpha1", "internal/desired", "internal/plan", "internal/policy", "internal/token", "internal/topic",
 				"internal/credsecret", "internal/killpoint", "internal/ledger", "internal/metrics", "internal/budget", "internal/skew",
-				"internal/probe",
+				"internal/probe", "internal/rollout",
 			},
 			third: []string{controllerRuntime, clientGo, apimachinery, apiserverTypes, "k8s.io/utils", logger, "golang.org/x/time/rate", "sigs.k8s.io/structured-merge-diff"},
 			never: []string{"net/http"},

@@ -47,7 +47,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.assets, "assets", "", "folder with etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet and kubectl")
 	flags.StringVar(&o.runtime, "runtime", "", "folder with containerd, its shim and ctr")
 	flags.StringVar(&o.images, "images", "bin/images", "folder with the archives of the images that pods run")
-	flags.StringVar(&o.config, "config", "config/default", "what to install the operator from")
+	flags.StringVar(&o.config, "config", "test/e2e/operator", "what to install the operator from")
 	flags.StringVar(&o.manifests, "manifests", "test/e2e/manifests", "folder with the story's own manifests")
 }
 

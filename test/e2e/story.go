@@ -10,6 +10,7 @@ func plot() []story.Step[*world] {
 		{Title: "The platform team declares its instance, an application team its grants", Run: (*world).declare},
 		{Title: "Pods connect with nothing but the files of their Secrets", Run: (*world).connectClients},
 		{Title: "A renewal reaches the mounted volume, and the client goes on without a reconnect", Run: (*world).renew},
+		{Title: "A consumer that cannot reload is restarted", Run: (*world).restartConsumer},
 		{Title: "A narrowed grant cuts off the topic that was lost", Run: (*world).narrow},
 		{Title: "A hold cuts the client off, its release lets it back", Run: (*world).hold},
 		{Title: "A client with tokens that nobody renews was cut off when they expired, and stays away", Run: (*world).expire},
