@@ -179,6 +179,7 @@ func importTable() map[string]rule {
 			third: []string{apimachinery, apiserverTypes},
 		},
 		"test/deletion": {why: "deletes everything in every way, under the manager's own process and rights"},
+		"test/install":  {why: "installs, upgrades and uninstalls, in the right and in the wrong order, with what is shipped for that"},
 		"test/tenancy":  {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
 		"test/e2e":      {why: "the product from outside"},
 	}
