@@ -63,6 +63,10 @@ lint-code:
 lint-api:
 	@$(if $(wildcard api/*/*.go),linter=$$($(TOOL) kube-api-linter); "$$linter" run --config .golangci-kal.yml ./api/...,echo "lint: no api/ yet")
 
+.PHONY: kube-score
+kube-score: ## Score every manifest that is shipped by kube-score; docs/install.md says what is ignored, and why.
+	@hack/kube-score.sh
+
 .PHONY: verify
 verify: verify-format verify-modules verify-generated ## Fail if formatting, modules or generated files are not what the sources say.
 
@@ -80,7 +84,7 @@ verify-generated:
 	for path in $(wildcard $(GENERATED)); do mkdir -p "$$before/$$(dirname "$$path")"; cp -R "$$path" "$$before/$$path"; done; \
 	$(MAKE) generate manifests; \
 	for path in $$(ls -d $(GENERATED) 2>/dev/null || true); do diff -ruN "$$before/$$path" "$$path" || { echo "verify: $$path was out of date; it is regenerated now, commit it"; exit 1; }; done
-	@kustomize=$$($(TOOL) kustomize); for folder in config/default config/namespaced; do "$$kustomize" build "$$folder" >/dev/null; done
+	@kustomize=$$($(TOOL) kustomize); for folder in config/default config/namespaced config/samples; do "$$kustomize" build "$$folder" >/dev/null; done
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 30s) each.

@@ -199,6 +199,7 @@ func importTable() map[string]rule {
 		},
 		"test/deletion": {why: "deletes everything in every way, under the manager's own process and rights"},
 		"test/gitops":   {why: "has GitOps tools judge objects: kstatus, Argo CD's Lua, Flux's CEL"},
+		"test/install":  {why: "installs, upgrades and uninstalls, in the right and in the wrong order, with what is shipped for that"},
 		"test/tenancy":  {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
 		"test/stage": {
 			why: "a broker and a mounted Secret whose tokens it takes",

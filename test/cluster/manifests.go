@@ -37,7 +37,7 @@ func LoadManifests(folder string) ([]*unstructured.Unstructured, error) {
 	var all []*unstructured.Unstructured
 	for _, resource := range list.Resources {
 		name := filepath.Join(folder, resource)
-		load := loadFile
+		load := LoadFile
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
 			load = LoadManifests
 		}
@@ -59,7 +59,8 @@ func (c *Cluster) Kustomize(ctx context.Context, folder string) ([]*unstructured
 	return decode(folder, []byte(text))
 }
 
-func loadFile(name string) ([]*unstructured.Unstructured, error) {
+// LoadFile reads the manifests in a file.
+func LoadFile(name string) ([]*unstructured.Unstructured, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading manifests: %w", err)

@@ -15,28 +15,6 @@ import (
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
 
-// shipsManifestsThatAreTaken has the API server look at every manifest. An apply is refused for a field that it does not know.
-func (s *stage) shipsManifestsThatAreTaken(t *testing.T) {
-	for _, folder := range []string{"config/default", "config/namespaced", "config/samples"} {
-		t.Run(folder, func(t *testing.T) {
-			objects, err := s.Kustomize(t.Context(), filepath.Join(apiserver.Root(), folder))
-			must(t, err)
-			for _, object := range objects {
-				if object.GetNamespace() != "" && object.GetNamespace() != cluster.ManagerAccount().Namespace {
-					object.SetNamespace(home) // the samples' namespaces are not here
-				}
-				err := s.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("strict"), client.ForceOwnership, client.DryRunAll)
-				if err != nil {
-					t.Errorf("%s %s: %v", object.GetKind(), object.GetName(), err)
-				}
-			}
-			if len(objects) == 0 {
-				t.Error("there is nothing in it")
-			}
-		})
-	}
-}
-
 // runsRestricted creates the manager's pod where pods must be restricted, and one that is not.
 func (s *stage) runsRestricted(t *testing.T) {
 	shipped, err := s.Kustomize(t.Context(), filepath.Join(apiserver.Root(), "config", "default"))

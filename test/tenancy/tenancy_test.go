@@ -5,7 +5,6 @@ import "testing"
 // TestTenants runs every attempt against one cluster; each works on objects of its own.
 func TestTenants(t *testing.T) {
 	s := newStage(t)
-	t.Run("manifests", s.shipsManifestsThatAreTaken)
 	t.Run("pod", s.runsRestricted)
 	t.Run("metrics", s.servesMetricsToWhomTheAPIServerAllows)
 	for _, attacks := range []map[string]func(attack){

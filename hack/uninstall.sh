@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# Removes the operator in the one order in which nothing gets stuck and no token stays alive: grants, the ledger, instances,
+# the manager, the kinds. Needs kubectl alone, as cluster administrator. Without --yes it only says what is there.
+#
+# The manager is what takes finalizers off. Where none runs any more, this changes nothing: it prints what waits, which
+# tokens stay alive until when, and the commands that let go of them.
+#
+# Codes: 0 done; 2 wrong arguments; 3 tokens are still to be revoked: try again later; 4 something waits for a manager.
+set -euo pipefail
+
+namespace=mqtt-token-system
+patience=300 # seconds for each step: more than --revocation-deadline takes
+confirmed=
+leave_live=
+running=
+
+usage() {
+  echo "usage: uninstall.sh [--yes] [--wait SECONDS] [--leave-live]
+  --yes         do it; without this nothing is changed
+  --wait        how long to wait for each step (default $patience s; more than the manager's --revocation-deadline)
+  --leave-live  go on although the ledger holds tokens; they stay alive until they expire" >&2
+  exit 2
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --yes) confirmed=1 ;;
+    --leave-live) leave_live=1 ;;
+    --wait) patience=${2:-}; shift; [[ $patience =~ ^[0-9]+$ ]] || usage ;;
+    *) usage ;;
+  esac
+  shift
+done
+
+say() { echo "uninstall: $*"; }
+
+count() { if [ -z "$1" ]; then echo 0; else wc -l <<< "$1" | tr -d ' '; fi; }
+
+# Each of the next four prints a line for each object: namespace, name, and the place of our finalizer in its list or "-".
+# What tenants wrote comes last and quoted, so that it cannot pass for a line. No token is in it: those are in the data.
+place() { echo "{{range \$i, \$f := .metadata.finalizers}}{{if eq \$f \"$1\"}}{{\$i}}{{end}}{{end}}"; }
+lines() { # lines <finalizer> <rest of the template> <arguments of get>...
+  local template="{{range .items}}{{.metadata.namespace}} {{.metadata.name}} -$(place "$1") $2{{\"\\n\"}}{{end}}"
+  shift 2
+  kubectl get "$@" -o go-template="$template"
+}
+annotation() { echo "{{with .metadata.annotations}}{{printf \"%q\" (index . \"$1\")}}{{end}}"; }
+defined() { [ -n "$(kubectl get crd "$1" --ignore-not-found -o name)" ]; }
+
+grants() {
+  if ! defined "$grant_kind"; then return; fi
+  lines mqtt.tokengrant.dev/revoke '{{.spec.deletionPolicy}}' "$grant_kind" -A
+}
+instances() {
+  if ! defined "$instance_kind"; then return; fi
+  lines mqtt.tokengrant.dev/in-use '' "$instance_kind" -A
+}
+secrets() { lines mqtt.tokengrant.dev/revoke "$(annotation mqtt.tokengrant.dev/facts)" secrets -A --field-selector type=mqtt.tokengrant.dev/token; }
+pages() { lines - "$(annotation mqtt.tokengrant.dev/ledger)" secrets -n "$namespace" --field-selector type=mqtt.tokengrant.dev/ledger; }
+bindings() { lines mqtt.tokengrant.dev/revoke '' rolebindings -A --field-selector "metadata.name=$manager,metadata.namespace!=$namespace"; }
+
+manager=mqtt-token-operator-manager
+grant_kind=mqtttokengrants.mqtt.tokengrant.dev
+instance_kind=mqttinstances.mqtt.tokengrant.dev
+
+held() { grep -E '^[^ ]+ [^ ]+ -[0-9]' || true; }
+waiting() { { grants; secrets; instances; bindings; } | held; }
+
+# ends prints when the tokens in the facts of its input end that have not ended yet, one a line.
+ends() {
+  local now
+  now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+  { grep -oE '\\"expires\\":\\"[0-9TZ:.+-]+' || true; } | sed 's/.*"//' | while read -r end; do
+    if [[ $end > $now ]]; then echo "$end"; fi
+  done | sort
+}
+
+# live says of each line with facts how many tokens are alive, and until when.
+live() {
+  local space name _ facts all none=1
+  while read -r space name _ facts; do
+    all=$(ends <<< "$facts")
+    if [ -n "$all" ]; then
+      echo "  Secret $space/$name: $(count "$all") alive, until $(uniq <<< "$all" | paste -sd ' ' -)"
+      none=
+    fi
+  done
+  if [ -n "$none" ]; then echo "  none"; fi
+}
+
+# runs tells whether a manager renews the lease. One that was killed is replaced within its 15 s.
+runs() {
+  local lease=(kubectl get lease mqtt-token-operator -n "$namespace" --ignore-not-found -o 'jsonpath={.spec.holderIdentity} {.spec.renewTime}')
+  local before now
+  before=$("${lease[@]}")
+  for _ in {1..20}; do
+    sleep 1
+    now=$("${lease[@]}")
+    if [[ $now != "$before" && $now != ' '* && -n $now ]]; then return 0; fi
+  done
+  return 1
+}
+
+# settle waits until a list is empty. settle <what> <list>...
+settle() {
+  local what=$1 left before='' end=$((SECONDS + patience))
+  shift
+  while left=$("$@"); [ -n "$left" ]; do
+    if [ "$SECONDS" -ge "$end" ]; then return 1; fi
+    if [ "$left" != "$before" ]; then say "waiting for $(count "$left") $what"; fi
+    before=$left
+    sleep 1
+  done
+}
+
+survey() {
+  say "$(count "$(grants)") grants, $(count "$(secrets)") token Secrets, $(count "$(pages)") pages in the ledger, $(count "$(instances)") instances"
+  local abandoned
+  abandoned=$(grants | awk '$4 == "Abandon" {print "  " $1 "/" $2}')
+  if [ -n "$abandoned" ]; then
+    say "these grants have deletionPolicy Abandon: what is alive in their Secrets is left to expire"
+    echo "$abandoned"
+  fi
+  say "tokens that are alive now:"
+  { secrets; pages; } | live
+}
+
+release() { # release <kind>: a command for each line that holds our finalizer
+  local space name at _
+  while read -r space name at _; do
+    at=/metadata/finalizers/${at#-}
+    echo "  kubectl -n $space patch $1 $name --type json -p '[{\"op\":\"test\",\"path\":\"$at\",\"value\":\"$2\"},{\"op\":\"remove\",\"path\":\"$at\"}]'"
+  done < <(held)
+}
+
+way_out() {
+  say "$1"
+  say "The way out that leaves nothing alive: install the same manager again, and run this again:"
+  echo "  kubectl apply --server-side -f dist/install.yaml"
+  say "Otherwise these tokens stay alive until they expire, and nobody revokes them:"
+  { secrets; pages; } | live
+  say "If that may be, let go by these commands, and run this again:"
+  grants | release "$grant_kind" mqtt.tokengrant.dev/revoke
+  secrets | release secret mqtt.tokengrant.dev/revoke
+  instances | release "$instance_kind" mqtt.tokengrant.dev/in-use
+  bindings | release rolebinding mqtt.tokengrant.dev/revoke
+  exit 4
+}
+
+drain() {
+  if [ -z "$running" ] || settle 'pages in the ledger' pages; then return; fi
+  leave "the service has not confirmed all revocations within $patience s"
+}
+
+# leave ends it for what the ledger holds, unless that may stay alive.
+leave() {
+  if [ -z "$(pages)" ]; then return; fi
+  say "$1; these tokens stay alive until they are revoked or expire:"
+  pages | live
+  if [ -n "$leave_live" ]; then return; fi
+  say "Run this again when the service answers, or with --leave-live to forget them."
+  exit 3
+}
+
+delete_served() {
+  if defined "$grant_kind"; then kubectl delete "$grant_kind" --all -A --wait=false; fi
+  settle 'grants and token Secrets' served || way_out "These have not gone within $patience s; what the manager says about it is in its log."
+  drain
+  if defined "$instance_kind"; then kubectl delete "$instance_kind" --all -A --wait=false; fi
+  settle instances instances || way_out "These have not gone within $patience s; what the manager says about it is in its log."
+  bindings | while read -r space _; do kubectl delete rolebinding -n "$space" "$manager" --wait=false < /dev/null; done
+  settle RoleBindings bindings || way_out "These have not gone within $patience s; what the manager says about it is in its log."
+}
+served() { grants; secrets | held; }
+
+# delete_installed removes what dist/install.yaml has put there, the manager first.
+delete_installed() {
+  local gone=(--ignore-not-found "--timeout=${patience}s")
+  kubectl delete deployment "$manager" -n "$namespace" "${gone[@]}"
+  kubectl delete crd "$grant_kind" "$instance_kind" "${gone[@]}"
+  kubectl delete clusterrolebinding "$manager" "$manager-cluster" mqtt-token-operator-metrics-auth mqtt-token-operator-metrics-reader "${gone[@]}"
+  kubectl delete clusterrole "$manager" "$manager-cluster" mqtt-token-operator-metrics-auth mqtt-token-operator-metrics-reader \
+    mqtt-token-operator-edit mqtt-token-operator-view mqtt-token-operator-instance-admin "${gone[@]}"
+  kubectl delete priorityclass mqtt-token-operator "${gone[@]}"
+  kubectl delete namespace "$namespace" "${gone[@]}"
+}
+
+survey
+if runs; then
+  running=1
+  say "a manager runs"
+  if [ -z "$confirmed" ]; then say "nothing was changed; --yes removes all of this, and namespace $namespace with all that is in it"; exit; fi
+else
+  if [ -n "$(waiting)" ]; then way_out "No manager runs, and some objects wait for one. Nothing was changed."; fi
+  say "no manager runs, and nothing waits for one"
+  if [ -z "$confirmed" ]; then say "nothing was changed; --yes removes the rest, and namespace $namespace with all that is in it"; exit; fi
+  leave "no manager runs to revoke what is in the ledger"
+fi
+delete_served
+delete_installed
+say "done"
