@@ -72,9 +72,9 @@ func importTable() map[string]rule {
 		},
 
 		// Level 2: one concern each.
-		"internal/plan":   {why: "the decision; a pure function", ours: []string{"internal/token", "internal/topic"}, never: impure()},
+		"internal/plan":    {why: "the decision; a pure function", ours: []string{"internal/token", "internal/topic"}, never: impure()},
 		"internal/rollout": {why: "when consumers that cannot reload are restarted; a pure function", never: impure()},
-		"internal/policy": {why: "who may have what; a pure function", ours: []string{"internal/token", "internal/topic"}, never: impure()},
+		"internal/policy":  {why: "who may have what; a pure function", ours: []string{"internal/token", "internal/topic"}, never: impure()},
 		"internal/credsecret": {
 			why:   "renders and reads the token Secret",
 			ours:  []string{"internal/token", "internal/topic", "pkg/mqttcred"},
