@@ -15,6 +15,7 @@ CHAOS_ARGS    ?=
 FUZZTIME  ?= 30s
 INSTALL   ?= config/default
 VERSION   ?= dev
+IMAGE     ?= manager
 COLD      ?=
 E2E_ARGS  ?=
 
@@ -23,6 +24,11 @@ COMMANDS := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go))
 MODULES  := . $(patsubst %/go.mod,%,$(wildcard hack/*/go.mod hack/tools/*/go.mod))
 # What controller-gen writes; `make verify` holds exactly these against a fresh run.
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
+# What an image says of itself, as in the Dockerfile.
+TITLE_manager         := mqtt-token-operator
+DESCRIPTION_manager   := Issues, renews and revokes ApsaraMQ for MQTT tokens from Kubernetes objects
+TITLE_simulator       := mqtt-token-simulator
+DESCRIPTION_simulator := Local stand-in for the ApsaraMQ for MQTT token service and its broker
 # One line for each package in a binary that is not ours or Go's, as hack/licences reads it.
 BUILT_IN := '{{with .Module}}{{if not .Main}}{{.Path}}{{"\t"}}{{.Version}}{{"\t"}}{{.Dir}}{{"\t"}}{{$$.Dir}}{{end}}{{end}}'
 
@@ -118,16 +124,16 @@ licences: ## List the modules in the manager with their licences; fail on one th
 	@CGO_ENABLED=0 GOOS=linux go list -deps -f $(BUILT_IN) ./cmd/manager | go -C hack/licences run .
 
 .PHONY: image
-image: ## Write dist/manager.oci.tar: the manager's image as an OCI archive, made without Docker. VERSION is its tag.
+image: ## Write the image of IMAGE (manager, simulator) into dist/ as an OCI archive, made without Docker. VERSION is its tag.
 	@said=$$(go -C hack/image test . 2>&1) || { echo "$$said"; exit 1; }
-	@mkdir -p dist; hack/release-build.sh dist/manager ./cmd/manager
-	@go -C hack/image run . --output $(CURDIR)/dist/manager.oci.tar --name mqtt-token-operator:$(VERSION) --ca-certificates \
-	  --label org.opencontainers.image.title=mqtt-token-operator \
-	  --label "org.opencontainers.image.description=Issues, renews and revokes ApsaraMQ for MQTT tokens from Kubernetes objects" \
+	@mkdir -p dist; hack/release-build.sh dist/$(IMAGE) ./cmd/$(IMAGE)
+	@go -C hack/image run . --output $(CURDIR)/dist/$(IMAGE).oci.tar --name $(TITLE_$(IMAGE)):$(VERSION) --ca-certificates \
+	  --label org.opencontainers.image.title=$(TITLE_$(IMAGE)) \
+	  --label "org.opencontainers.image.description=$(DESCRIPTION_$(IMAGE))" \
 	  --label org.opencontainers.image.source=https://github.com/mqtt-token-operator/mqtt-token-operator \
 	  --label org.opencontainers.image.version=$(VERSION) \
 	  --label org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
-	  $(CURDIR)/dist/manager
+	  $(CURDIR)/dist/$(IMAGE)
 
 .PHONY: vulncheck
 vulncheck: ## Look for known vulnerabilities in reach of PKG; GOVULNDB names another database. hack/vulncheck.sh tells by its code.
