@@ -36,11 +36,12 @@ say() { echo "uninstall: $*"; }
 
 count() { if [ -z "$1" ]; then echo 0; else wc -l <<< "$1" | tr -d ' '; fi; }
 
-# Each of the next four prints a line for each object: namespace, name, and the place of our finalizer in its list or "-".
-# What tenants wrote comes last and quoted, so that it cannot pass for a line. No token is in it: those are in the data.
+# Each of the next five prints a line for each object: namespace, name, "-" and the place of our finalizer in its list, and
+# a word about it. What tenants wrote comes last and quoted, so that it cannot pass for a line. Tokens are in the data only.
 place() { echo "{{range \$i, \$f := .metadata.finalizers}}{{if eq \$f \"$1\"}}{{\$i}}{{end}}{{end}}"; }
 lines() { # lines <finalizer> <rest of the template> <arguments of get>...
-  local template="{{range .items}}{{.metadata.namespace}} {{.metadata.name}} -$(place "$1") $2{{\"\\n\"}}{{end}}"
+  local template
+  template="{{range .items}}{{.metadata.namespace}} {{.metadata.name}} -$(place "$1") $2{{\"\\n\"}}{{end}}"
   shift 2
   kubectl get "$@" -o go-template="$template"
 }
@@ -55,8 +56,11 @@ instances() {
   if ! defined "$instance_kind"; then return; fi
   lines mqtt.tokengrant.dev/in-use '' "$instance_kind" -A
 }
-secrets() { lines mqtt.tokengrant.dev/revoke "$(annotation mqtt.tokengrant.dev/facts)" secrets -A --field-selector type=mqtt.tokengrant.dev/token; }
-pages() { lines - "$(annotation mqtt.tokengrant.dev/ledger)" secrets -n "$namespace" --field-selector type=mqtt.tokengrant.dev/ledger; }
+secrets() {
+  local owner='{{range .metadata.ownerReferences}}{{if eq .kind "MqttTokenGrant"}}owned{{end}}{{end}}'
+  lines mqtt.tokengrant.dev/revoke "-$owner $(annotation mqtt.tokengrant.dev/facts)" secrets -A --field-selector type=mqtt.tokengrant.dev/token
+}
+pages() { lines - "- $(annotation mqtt.tokengrant.dev/ledger)" secrets -n "$namespace" --field-selector type=mqtt.tokengrant.dev/ledger; }
 bindings() { lines mqtt.tokengrant.dev/revoke '' rolebindings -A --field-selector "metadata.name=$manager,metadata.namespace!=$namespace"; }
 
 manager=mqtt-token-operator-manager
@@ -78,7 +82,7 @@ ends() {
 # live says of each line with facts how many tokens are alive, and until when.
 live() {
   local space name _ facts all none=1
-  while read -r space name _ facts; do
+  while read -r space name _ _ facts; do
     all=$(ends <<< "$facts")
     if [ -n "$all" ]; then
       echo "  Secret $space/$name: $(count "$all") alive, until $(uniq <<< "$all" | paste -sd ' ' -)"
@@ -88,15 +92,20 @@ live() {
   if [ -n "$none" ]; then echo "  none"; fi
 }
 
-# runs tells whether a manager renews the lease. One that was killed is replaced within its 15 s.
+# runs tells whether a manager renews the lease. One that was killed is replaced within its 15 s; one that ended in order
+# has let go of it, and is replaced at once.
 runs() {
   local lease=(kubectl get lease mqtt-token-operator -n "$namespace" --ignore-not-found -o 'jsonpath={.spec.holderIdentity} {.spec.renewTime}')
-  local before now
+  local before now second
   before=$("${lease[@]}")
-  for _ in {1..20}; do
+  for second in {1..20}; do
     sleep 1
     now=$("${lease[@]}")
-    if [[ $now != "$before" && $now != ' '* && -n $now ]]; then return 0; fi
+    if [[ $now == '' || $now == ' '* ]]; then
+      if [ "$second" -ge 6 ]; then return 1; fi
+    elif [ "$now" != "$before" ]; then
+      return 0
+    fi
   done
   return 1
 }
@@ -171,7 +180,8 @@ delete_served() {
   bindings | while read -r space _; do kubectl delete rolebinding -n "$space" "$manager" --wait=false < /dev/null; done
   settle RoleBindings bindings || way_out "These have not gone within $patience s; what the manager says about it is in its log."
 }
-served() { grants; secrets | held; }
+# served is what must be gone before the kinds go: without them nobody collects what belongs to a grant.
+served() { grants; secrets | grep -E '^[^ ]+ [^ ]+ -([0-9]+ -|[0-9]* -owned)' || true; }
 
 # delete_installed removes what dist/install.yaml has put there, the manager first.
 delete_installed() {
