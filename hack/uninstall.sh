@@ -188,9 +188,9 @@ delete_installed() {
   local gone=(--ignore-not-found "--timeout=${patience}s")
   kubectl delete deployment "$manager" -n "$namespace" "${gone[@]}"
   kubectl delete crd "$grant_kind" "$instance_kind" "${gone[@]}"
-  kubectl delete clusterrolebinding "$manager" "$manager-cluster" mqtt-token-operator-metrics-auth mqtt-token-operator-metrics-reader "${gone[@]}"
+  kubectl delete clusterrolebinding "$manager" "$manager-cluster" mqtt-token-operator-metrics-auth mqtt-token-operator-metrics-reader mqtt-token-operator-rollout-restart "${gone[@]}"
   kubectl delete clusterrole "$manager" "$manager-cluster" mqtt-token-operator-metrics-auth mqtt-token-operator-metrics-reader \
-    mqtt-token-operator-edit mqtt-token-operator-view mqtt-token-operator-instance-admin "${gone[@]}"
+    mqtt-token-operator-rollout-restart mqtt-token-operator-edit mqtt-token-operator-view mqtt-token-operator-instance-admin "${gone[@]}"
   kubectl delete priorityclass mqtt-token-operator "${gone[@]}"
   kubectl delete namespace "$namespace" "${gone[@]}"
 }

@@ -50,7 +50,9 @@ func TestManifests(t *testing.T) {
 			"MqttTokenGrant": func(o *unstructured.Unstructured) error {
 				return unstructured.SetNestedField(o.Object, "1h", "spec", "valid")
 			},
-			"ServiceMonitor": func(o *unstructured.Unstructured) error { return unstructured.SetNestedField(o.Object, "x", "spec", "endpoint") },
+			"ServiceMonitor": func(o *unstructured.Unstructured) error {
+				return unstructured.SetNestedField(o.Object, "x", "spec", "endpoint")
+			},
 		} {
 			var objects []*unstructured.Unstructured
 			for _, set := range all {

@@ -44,7 +44,7 @@ const (
 // startCluster starts a cluster with a folder of its own.
 func startCluster(t *testing.T) *cluster.Cluster {
 	t.Helper()
-	own, err := os.MkdirTemp(folder, "")
+	own, err := os.MkdirTemp(folder, "") //nolint:usetesting // the suite's folder is there until its processes have ended
 	must(t, err)
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Assets: assets(), Folder: own, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")}, OnEnd: func(err error) { t.Error(err) },
