@@ -100,7 +100,7 @@ spec:
 func parse(t *testing.T, manifests string) []*unstructured.Unstructured {
 	t.Helper()
 	var objects []*unstructured.Unstructured
-	for _, text := range strings.Split(manifests, "\n---\n") {
+	for text := range strings.SplitSeq(manifests, "\n---\n") {
 		object := &unstructured.Unstructured{}
 		must(t, yaml.Unmarshal([]byte(text), &object.Object))
 		objects = append(objects, object)
@@ -147,8 +147,8 @@ func TestARenameAndAMoveEnd(t *testing.T) {
 	s.ready(renamed)
 
 	moved, old := parse(t, grantManifest("plant", "line-b2", "dashboard", ""))[0], parse(t, grantManifest("plant", "line-a2", "dashboard", ""))[0]
+	s.apply(moved) // and waits for the client id
 	must(t, s.Delete(t.Context(), old))
-	s.apply(moved)
 	s.ready(moved)
 	s.eventually("the old ones have gone", func() string {
 		return s.left(append(parse(t, grantManifest("plant", "line-a2", "press", "")), old))
@@ -219,7 +219,7 @@ func TestApplyingAgainChangesNothing(t *testing.T) {
 	}
 	s.kubectl("diff", "--server-side", "-f", file)
 	for _, entry := range grant.ManagedFields {
-		if entry.Manager != "kubectl" && entry.Manager != string(gitOpsOwner) && strings.Contains(string(entry.FieldsV1.Raw), `"f:spec"`) {
+		if entry.Manager != "kubectl" && entry.Manager != string(gitOpsOwner) && strings.Contains(entry.FieldsV1.GetRawString(), `"f:spec"`) {
 			t.Errorf("%s owns fields of the spec", entry.Manager)
 		}
 	}
