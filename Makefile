@@ -102,8 +102,10 @@ chaos: ## Break what can be broken for CHAOS_MINUTES (default 10) by the schedul
 	@assets=$$(hack/kube/assets.sh); bin/chaos --assets "$$assets" --manager bin/manager-killpoints --minutes $(CHAOS_MINUTES) --seed $(CHAOS_SEED) $(CHAOS_ARGS)
 
 .PHONY: e2e
-e2e: e2e-images ## Install the operator into a cluster with a node, started here (Linux, as root, with runc), and have pods use it.
-	@assets=$$(hack/kube/assets.sh kube-scheduler kubelet); runtime=$$(hack/containerd/assets.sh); go build -trimpath -o bin/e2e ./test/e2e; \
+e2e: e2e-images ## Install the operator into a cluster with a node, and have pods use it: E2E_KUBECONFIG's, or one started here (Linux, as root, with runc).
+	@go build -trimpath -o bin/e2e ./test/e2e
+	@if [ -n "$${E2E_KUBECONFIG:-}" ]; then bin/e2e --assets "$$(hack/kube/assets.sh)" $(E2E_ARGS); exit; fi; \
+	assets=$$(hack/kube/assets.sh kube-scheduler kubelet); runtime=$$(hack/containerd/assets.sh); \
 	bin/e2e --assets "$$assets" --runtime "$$runtime" $(E2E_ARGS)
 
 .PHONY: e2e-images

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,8 +13,8 @@ import (
 
 // app is an application in pods: the client of this story, told apart by what it logs.
 type app struct {
-	w    *world
-	name string
+	w                         *world
+	name, namespace, selector string
 	// past is when the last line was logged that the story has come past. Lines themselves go with their pods.
 	past time.Time
 }
@@ -33,7 +31,7 @@ func (w *world) deploy(ctx context.Context, name, secret string, arguments ...st
 	if err := w.apply(ctx, "client.yaml", values); err != nil {
 		return nil, err
 	}
-	return &app{w: w, name: name}, nil
+	return &app{w: w, name: name, namespace: line, selector: "app=" + name}, nil
 }
 
 // expect waits for a line that matches, after those that the story has come past, and comes past it.
@@ -41,9 +39,9 @@ func (a *app) expect(ctx context.Context, pattern string, within time.Duration) 
 	wanted := regexp.MustCompile(pattern)
 	var found said
 	err := cluster.Eventually(ctx, within, func() (string, error) {
-		lines, err := a.lines()
+		lines, err := a.lines(ctx)
 		if err != nil {
-			return "", err
+			return err.Error(), nil //nolint:nilerr // there may be no pod yet
 		}
 		for _, l := range lines {
 			if l.at.After(a.past) && wanted.MatchString(l.text) {
@@ -61,8 +59,8 @@ func (a *app) expect(ctx context.Context, pattern string, within time.Duration) 
 }
 
 // count counts the lines that match, from a moment on.
-func (a *app) count(pattern string, from time.Time) (int, error) {
-	lines, err := a.lines()
+func (a *app) count(ctx context.Context, pattern string, from time.Time) (int, error) {
+	lines, err := a.lines(ctx)
 	wanted, n := regexp.MustCompile(pattern), 0
 	for _, l := range lines {
 		if !l.at.Before(from) && wanted.MatchString(l.text) {
@@ -75,32 +73,21 @@ func (a *app) count(pattern string, from time.Time) (int, error) {
 // skip comes past everything that was logged so far.
 func (a *app) skip() { a.past = time.Now() }
 
-// lines reads what the pods of the application have logged: <time> <stream> <F|P> <text>.
-func (a *app) lines() ([]said, error) {
-	files, err := filepath.Glob(filepath.Join(a.w.logs(), fmt.Sprintf("*_%s-*", a.name), "*", "*.log"))
+// lines reads what the pods of the application have logged: <time> <text>.
+func (a *app) lines(ctx context.Context) ([]said, error) {
+	text, err := a.w.node.Ask(ctx, "-n", a.namespace, "logs", "--selector="+a.selector, "--timestamps", "--tail=-1", "--ignore-errors")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the logs of %s: %w", a.name, err)
 	}
 	var all []said
-	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return nil, fmt.Errorf("reading a pod's log: %w", err)
+	for line := range strings.Lines(text) {
+		stamp, words, found := strings.Cut(strings.TrimSpace(line), " ")
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		if !found || err != nil {
+			continue // a pod that has no log yet says so
 		}
-		for line := range strings.Lines(string(text)) {
-			parts := strings.SplitN(strings.TrimSpace(line), " ", 4)
-			if len(parts) < 4 {
-				continue // half written
-			}
-			at, err := time.Parse(time.RFC3339Nano, parts[0])
-			if err != nil {
-				return nil, fmt.Errorf("reading %s: %w", name, err)
-			}
-			all = append(all, said{at: at, text: parts[3]})
-		}
+		all = append(all, said{at: at, text: words})
 	}
 	slices.SortStableFunc(all, func(a, b said) int { return a.at.Compare(b.at) })
 	return all, nil
 }
-
-func tail(name string) string { return cluster.Tail(name, tailLines) }

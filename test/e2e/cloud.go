@@ -14,8 +14,9 @@ import (
 
 // cloud is the simulator, which runs in a pod, as its admin endpoint shows it.
 type cloud struct {
-	APIPort, AdminPort, TLSPort int
+	APIPort, AdminPort, TLSPort int // on the node
 	CA                          string
+	local                       int // where the admin endpoint is forwarded to
 }
 
 // issued is a token at the service; its text is told to nobody.
@@ -29,7 +30,7 @@ type issued struct {
 // newCloud finds ports that nobody listens at.
 func newCloud() (cloud, error) {
 	var c cloud
-	for _, port := range []*int{&c.APIPort, &c.AdminPort, &c.TLSPort} {
+	for _, port := range []*int{&c.APIPort, &c.AdminPort, &c.TLSPort, &c.local} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return cloud{}, fmt.Errorf("looking for a free port: %w", err)
@@ -55,7 +56,7 @@ func (c cloud) slowDown(ctx context.Context, latency time.Duration) error {
 }
 
 func (c cloud) do(ctx context.Context, method, path string, body io.Reader) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://127.0.0.1:%d%s", c.AdminPort, path), body)
+	request, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://127.0.0.1:%d%s", c.local, path), body)
 	if err != nil {
 		return nil, err
 	}

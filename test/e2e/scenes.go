@@ -91,7 +91,7 @@ func (w *world) renew(ctx context.Context) error {
 	if _, err := w.press.expect(ctx, "^published .* to "+telemetry, cutWithin); err != nil {
 		return err
 	}
-	reconnects, err := w.press.count("^(not )?connected", seen.at)
+	reconnects, err := w.press.count(ctx, "^(not )?connected", seen.at)
 	if err != nil || reconnects > 0 {
 		return fmt.Errorf("the client connected anew %d times: %w", reconnects, err)
 	}
@@ -133,7 +133,7 @@ func (w *world) expire(ctx context.Context) error {
 	for next := firstTry; next <= since; next = 2*next + firstTry {
 		most++
 	}
-	tries, err := w.stale.count("^(not )?connected", cut.at.Add(time.Millisecond))
+	tries, err := w.stale.count(ctx, "^(not )?connected", cut.at.Add(time.Millisecond))
 	if err != nil || tries > most {
 		return fmt.Errorf("the client tried %d times to connect with dead tokens, %d would be right: %w", tries, most, err)
 	}
@@ -298,7 +298,7 @@ func (w *world) killOperator(ctx context.Context) error {
 	if _, err := w.node.Ask(ctx, "-n", managerNamespace, "rollout", "status", "deployment/"+managerName, "--timeout=90s"); err != nil {
 		return err
 	}
-	failures, err := w.press.count("^not connected", killed)
+	failures, err := w.press.count(ctx, "^not connected", killed)
 	if err != nil || failures > 0 {
 		return fmt.Errorf("the client lost its connection %d times: %w", failures, err)
 	}
@@ -359,8 +359,8 @@ func (w *world) deleteNamespace(ctx context.Context) error {
 
 // lookBack checks what must not have happened meanwhile.
 func (w *world) lookBack(ctx context.Context) error {
-	manager := &app{w: w, name: managerName}
-	lines, err := manager.lines()
+	manager := &app{w: w, name: managerName, namespace: managerNamespace, selector: "app.kubernetes.io/component=manager"}
+	lines, err := manager.lines(ctx)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,10 @@ const (
 )
 
 func (w *world) importImages(ctx context.Context) error {
+	if !w.node.Ours() {
+		w.Held("a cluster with kube-apiserver %s answers; the archives in %s must be in its node", w.node.Version, w.o.images)
+		return w.show(ctx, "get", "nodes")
+	}
 	w.Held("kube-apiserver %s, controller-manager, scheduler, kubelet and containerd run", w.node.Version)
 	for _, name := range images() {
 		if err := w.node.LoadImage(ctx, w.o.image(name)); err != nil {
@@ -43,6 +47,17 @@ func (w *world) startCloud(ctx context.Context) error {
 		return err
 	}
 	if err := w.apply(ctx, "simulator.yaml", w.cloud); err != nil {
+		return err
+	}
+	if _, err := w.node.Ask(ctx, "-n", "cloud", "rollout", "status", "deployment/simulator", "--timeout=60s"); err != nil {
+		return err
+	}
+	w.forward, err = cluster.StartProcess(ctx, cluster.Command{
+		Name: "forward", Path: w.node.Kubectl, LogFolder: w.folder, Arguments: []string{
+			"--kubeconfig=" + w.node.Kubeconfig, "-n", "cloud", "port-forward", "deployment/simulator", fmt.Sprintf("%d:%d", w.cloud.local, w.cloud.AdminPort),
+		},
+	}, w.onEnd)
+	if err != nil {
 		return err
 	}
 	err = cluster.Eventually(ctx, podWithin, func() (string, error) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/node"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/story"
 )
@@ -17,6 +18,8 @@ const (
 	// storyWithin bounds the story; it takes about half of it.
 	storyWithin = 12 * time.Minute
 	tailLines   = 30
+	// tidyWithin bounds what is done to a cluster that stays.
+	tidyWithin = 5 * time.Minute
 )
 
 // world is everything that runs, and what the story has come to know.
@@ -27,6 +30,8 @@ type world struct {
 	folder           string
 	node             *node.Node
 	cloud            cloud
+	forward          *cluster.Process // to the simulator's admin endpoint
+	onEnd            func(error)
 	press, dashboard *app
 	stale            *app // whose tokens nobody renews
 	staleEnds        time.Time
@@ -47,8 +52,8 @@ func run(ctx context.Context, o options, p *story.Printer) (err error) {
 	p.Line("The operator in a cluster with pods, on this machine alone. Logs: " + folder)
 	running, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &world{o: o, Printer: p, folder: folder}
-	if w.node, err = w.startNode(running, cancel); err == nil {
+	w := &world{o: o, Printer: p, folder: folder, onEnd: func(err error) { cancel(err) }}
+	if w.node, err = w.startNode(running); err == nil {
 		err = story.Tell(running, p, w, storyWithin, plot())
 	}
 	if err != nil {
@@ -58,9 +63,9 @@ func run(ctx context.Context, o options, p *story.Printer) (err error) {
 	return errors.Join(err, w.close(err != nil))
 }
 
-func (w *world) startNode(ctx context.Context, onEnd context.CancelCauseFunc) (*node.Node, error) {
+func (w *world) startNode(ctx context.Context) (*node.Node, error) {
 	return node.Start(ctx, node.Options{
-		Kubernetes: w.o.assets, Containerd: w.o.runtime, Folder: w.folder, Pause: w.o.image("pause"), OnEnd: func(err error) { onEnd(err) },
+		Kubernetes: w.o.assets, Containerd: w.o.runtime, Folder: w.folder, Pause: w.o.image("pause"), Existing: w.o.existing, OnEnd: w.onEnd,
 	})
 }
 
@@ -79,14 +84,25 @@ func (w *world) explain(ctx context.Context) {
 		w.Note("$ kubectl %s", question)
 		w.Block(text)
 	}
-	logs, err := filepath.Glob(filepath.Join(w.logs(), "*", "*", "*.log"))
-	if err != nil {
-		w.Note("%v", err)
+	for namespace, selector := range map[string]string{"cloud": "app=simulator", managerNamespace: "app.kubernetes.io/component=manager", line: "app"} {
+		text, err := w.node.Ask(ctx, "-n", namespace, "logs", "--selector="+selector, "--prefix", fmt.Sprintf("--tail=%d", tailLines), "--ignore-errors")
+		if err != nil {
+			text = err.Error()
+		}
+		w.Note("The end of the logs in %s:", namespace)
+		w.Block(text)
 	}
-	for _, name := range logs {
-		w.Note("The end of %s:", name)
-		w.Block(tail(name))
-	}
+}
+
+// tidyUp takes away what the story has put into a cluster that stays.
+func (w *world) tidyUp() error {
+	ctx, cancel := context.WithTimeout(context.Background(), tidyWithin)
+	defer cancel()
+	_, line := w.node.Ask(ctx, "delete", "namespace", line, "--ignore-not-found")
+	_, system := w.node.Ask(ctx, "delete", "namespace", "mqtt-system", "--ignore-not-found")
+	_, operator := w.node.Ask(ctx, "delete", "-k", w.o.config, "--ignore-not-found")
+	_, cloud := w.node.Ask(ctx, "delete", "namespace", "cloud", "--ignore-not-found")
+	return errors.Join(line, system, operator, cloud)
 }
 
 // checkLeftovers fails if the cluster has not gone without a trace.
@@ -98,15 +114,18 @@ func (w *world) checkLeftovers() error {
 	return err
 }
 
-// logs is where the node has the output of containers, as namespace_pod_uid/container/0.log.
-func (w *world) logs() string { return filepath.Join(w.folder, "log", "pods") }
-
 // close stops the cluster. After a failure the logs stay; credentials never do.
 func (w *world) close(failed bool) error {
 	w.Line("\nStopping.")
 	var err error
+	if w.node != nil && !w.node.Ours() {
+		err = w.tidyUp()
+	}
+	if w.forward != nil {
+		w.forward.Stop()
+	}
 	if w.node != nil {
-		err = errors.Join(w.node.Stop(), w.checkLeftovers())
+		err = errors.Join(err, w.node.Stop(), w.checkLeftovers())
 	}
 	if !failed && err == nil {
 		return os.RemoveAll(w.folder)
