@@ -45,14 +45,21 @@ start() {
   bridge=$!
 }
 
-known=
+known= bridged=
 while :; do
   if [ "$(readlink "$folder/..data")" != "$known" ]; then
     if ! copy; then
       echo "waiting: the tokens were taken back"
+      # Without a bridge it serves local clients on, and does not try dead tokens again and again.
+      rm -f "$scratch/bridge/bridge.conf"
+      if [ -n "$bridge" ]; then
+        kill "$bridge"
+        wait "$bridge" || true
+        start
+      fi
     elif [ -z "$bridge" ]; then
       start
-    elif [ -n "$reloads" ]; then
+    elif [ -n "$reloads" ] && [ -n "$bridged" ]; then
       kill -HUP "$bridge"
       echo "reloaded"
     else
@@ -61,6 +68,7 @@ while :; do
       start
       echo "started anew"
     fi
+    if [ -e "$scratch/bridge/bridge.conf" ]; then bridged=1; else bridged=; fi
     known=$version
   fi
   if [ -n "$bridge" ] && ! kill -0 "$bridge" 2>/dev/null; then wait "$bridge"; fi

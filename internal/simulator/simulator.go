@@ -192,6 +192,9 @@ func (s *Simulator) Calls() map[state.Operation]wire.CallCount { return s.openAP
 // Peaks returns the most calls of the OpenAPI within one second, by operation and for wire.AllOperations.
 func (s *Simulator) Peaks() map[state.Operation]int { return s.openAPI.Peaks() }
 
+// Connects counts the CONNECTs that MQTT clients have sent, refused ones too.
+func (s *Simulator) Connects() int { return s.broker.Connects() }
+
 // Clients lists the ids of the connected MQTT clients.
 func (s *Simulator) Clients() []string { return s.broker.Clients() }
 

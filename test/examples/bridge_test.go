@@ -90,6 +90,12 @@ func TestABridgeCarriesOnWithNewTokens(t *testing.T) {
 	p.expect("^(reloaded|started anew)", "")
 	s.RevokeAllButLast()
 	arrives("renewed")
+
+	s.Withdraw()
+	p.expect("^waiting: the tokens were taken back", "")
+	p.stays(s, "^Connecting bridge")
+	s.Issue(time.Hour)
+	arrives("released")
 }
 
 // after is a message that comes later.

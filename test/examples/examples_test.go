@@ -143,9 +143,15 @@ func (p *program) expect(pattern, not string) {
 	}
 }
 
-// stays watches for a while that nothing is printed which must not be.
-func (p *program) stays(away string) {
+// stays watches for a while that the broker sees no CONNECT, and that nothing is printed which must not be.
+func (p *program) stays(s *stage.Stage, away string) {
 	p.t.Helper()
+	before := s.Cloud.Connects()
+	defer func() {
+		if tries := s.Cloud.Connects() - before; tries > 0 {
+			p.t.Errorf("the broker saw %d CONNECTs", tries)
+		}
+	}()
 	wrong, end := regexp.MustCompile(away), time.After(quiet)
 	for {
 		select {
@@ -185,13 +191,13 @@ func TestTheExamplesKeepTheClientContract(t *testing.T) {
 
 			s.Revoke()
 			p.expect("^waiting: .*others", "")
-			p.stays("^connected|^published|^refused")
+			p.stays(s, "^connected|^published|^refused")
 			s.Issue(time.Hour)
 			p.expect("^published", "refused")
 
 			s.Withdraw()
 			p.expect("^waiting: .*(holds no tokens|taken back)", "")
-			p.stays("^connected|^published|^refused")
+			p.stays(s, "^connected|^published|^refused")
 			s.Issue(time.Hour)
 			p.expect("^published", "refused")
 		})

@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -61,6 +62,7 @@ type Broker struct {
 	wake      chan struct{}
 	done      chan struct{}
 	swept     sync.WaitGroup
+	connects  atomic.Int64
 
 	mu       sync.Mutex
 	sessions map[net.Conn]*session
@@ -136,6 +138,9 @@ func (b *Broker) Clients() []string {
 	slices.Sort(ids)
 	return ids
 }
+
+// Connects counts the CONNECTs that came in, whatever became of them.
+func (b *Broker) Connects() int { return int(b.connects.Load()) }
 
 // Close ends all connections and frees the ports.
 func (b *Broker) Close() error {

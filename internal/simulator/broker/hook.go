@@ -34,6 +34,7 @@ func (h *hook) Provides(event byte) bool {
 // OnConnect admits a client or refuses it with the code that its protocol has for the reason. It does not leave that to
 // OnConnectAuthenticate, after which the server knows one code only.
 func (h *hook) OnConnect(client *mqtt.Client, packet packets.Packet) error {
+	h.broker.connects.Add(1)
 	refusal := h.broker.admit(client, packet.Connect)
 	if refusal == packets.CodeSuccess {
 		return nil
