@@ -70,7 +70,7 @@ func (c *connection) note(err error) {
 	}
 	gap := time.Since(c.broken)
 	c.w.settings.update(func(f *figures) { f.clientGap = max(f.clientGap, gap) })
-	if gap > offlineFor && !c.told {
+	if gap > offlineFor && !c.told && !c.w.isExcused(c.key) {
 		c.told = true
 		c.w.violated(connected, "client %s has not been able to publish for %s: %v", c.key, gap.Round(time.Second), err)
 	}

@@ -144,9 +144,7 @@ func (w *world) outdate(ctx context.Context, held types.NamespacedName) (string,
 // awaitTrust waits until the run has seen that a grant has access: from then on it may not lose it.
 func (w *world) awaitTrust(ctx context.Context, key types.NamespacedName) error {
 	return cluster.Eventually(ctx, readyWithin, func() (string, error) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if s := w.standing[key]; s == nil || s.excused {
+		if w.isExcused(key) {
 			return key.String() + " was not seen to have access", nil
 		}
 		return "", nil

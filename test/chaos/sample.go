@@ -352,6 +352,14 @@ func (w *world) excuse(key types.NamespacedName) {
 	s.excused, s.told, s.since = true, false, w.up
 }
 
+// isExcused reports whether a grant need not have access now.
+func (w *world) isExcused(key types.NamespacedName) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.standing[key]
+	return s != nil && s.excused
+}
+
 // useless says why a Secret gives no access, nothing if it does, and whether that is because a token has expired.
 func (w *world) useless(secret *corev1.Secret) (why string, ended bool) {
 	if secret == nil || secret.Name == "" {
