@@ -156,9 +156,10 @@ func (w *world) declare(ctx context.Context) error {
 	if err := w.apply(ctx, "instance.yaml", w.cloud); err != nil {
 		return err
 	}
+	// The API server's admission knows new kinds within half a minute; whoever is refused until then tries again later.
 	for _, question := range []string{
-		"-n mqtt-system wait --for=condition=Ready mqi/factory --timeout=60s",
-		"-n " + line + " wait --for=condition=Ready mtg --all --timeout=60s",
+		"-n mqtt-system wait --for=condition=Ready mqi/factory --timeout=150s",
+		"-n " + line + " wait --for=condition=Ready mtg --all --timeout=150s",
 	} {
 		if _, err := w.node.Ask(ctx, strings.Fields(question)...); err != nil {
 			return err
