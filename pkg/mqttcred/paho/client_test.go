@@ -171,6 +171,9 @@ func TestAClientOfAGroupHasANameOfItsOwn(t *testing.T) {
 	s := stage.NewGroup(t, time.Hour)
 	r := start(t, s, func(o *paho.Options) { o.Name = "pod-1" })
 	r.expect(mqttcred.Connected)
+	if err := r.publish(); err != nil { // the broker is through with the CONNECT then
+		t.Fatal(err)
+	}
 	if diff := cmp.Diff([]string{"GID_stage@@@pod-1"}, s.Cloud.Clients()); diff != "" {
 		t.Errorf("clients (-want +got):\n%s", diff)
 	}
