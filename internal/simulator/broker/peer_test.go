@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 
@@ -89,7 +90,7 @@ func (d dialer) connect5(t *testing.T) (*peer, error) {
 	p := &peer{received: make(chan message, 16), gone: make(chan struct{})}
 	lost := make(chan struct{}, 8)
 	client := paho.NewClient(paho.ClientConfig{
-		Conn: conn,
+		Conn: packets.NewThreadSafeConn(conn), // acknowledgements and messages are written at the same time
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
 			p.received <- message{Topic: r.Packet.Topic, Payload: string(r.Packet.Payload)}
 			return true, nil
