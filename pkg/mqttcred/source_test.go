@@ -202,7 +202,7 @@ func TestPrintingASourceHidesWhatItHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	source.Ended(dead, mqttcred.Refused, 0)
-	for _, value := range []any{source, []*mqttcred.Source{source}, struct{ Source *mqttcred.Source }{source}} {
+	for _, value := range []any{source, []*mqttcred.Source{source}, struct{ source *mqttcred.Source }{source}, &struct{ source *mqttcred.Source }{source}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			if text := fmt.Sprintf(verb, value); strings.Contains(text, canary) || strings.Contains(text, fmt.Sprintf("%x", canary)) {
 				t.Errorf("%s of %T prints the secret", verb, value)
