@@ -18,7 +18,8 @@ const (
 // ClientIDFor returns the client id to connect under: the grant's own or, for a grant without a device id, one composed of
 // the group id and a name that no other client of the group has, such as the pod's. Characters of the name outside
 // [A-Za-z0-9_-] become '-'; if the client id would be longer than MaxClientID, the name is cut and a hash of all of it
-// appended.
+// appended, itself cut if the group id leaves no more room. A group id of more than 60 characters leaves none: no client id
+// of such a group is short enough.
 func (c Credentials) ClientIDFor(name string) string {
 	if c.ClientID != "" {
 		return c.ClientID
@@ -29,10 +30,14 @@ func (c Credentials) ClientIDFor(name string) string {
 		}
 		return '-'
 	}, name)
-	room := MaxClientID - len(c.GroupID) - len(separator)
+	room := max(1, MaxClientID-len(c.GroupID)-len(separator))
 	if len(device) > room {
 		sum := sha256.Sum256([]byte(name))
-		device = device[:max(0, room-digest-1)] + "-" + hex.EncodeToString(sum[:])[:digest]
+		tail := "-" + hex.EncodeToString(sum[:])[:digest]
+		if room < len(tail) {
+			tail = tail[1 : 1+room]
+		}
+		device = device[:room-len(tail)] + tail
 	}
 	return c.GroupID + separator + device
 }

@@ -1,6 +1,10 @@
 package mqttcred
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
 
 // EventKind says what happened.
 type EventKind int
@@ -26,8 +30,17 @@ type Event struct {
 	Err         error
 }
 
-// String describes the event in a line.
+// String describes the event in a line, whatever the broker has put into its own words.
 func (e Event) String() string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, e.text())
+}
+
+func (e Event) text() string {
 	switch e.Kind {
 	case Waiting:
 		return fmt.Sprintf("waiting: %v", e.Err)

@@ -49,15 +49,15 @@ const noticeWithin = 200 * time.Millisecond
 type Notices struct{ said chan Notice }
 
 // NewNotices returns an empty one; there is one for each connection.
-func NewNotices() Notices { return Notices{said: make(chan Notice, 8)} }
+func NewNotices() Notices { return Notices{said: make(chan Notice, 1)} }
 
 // Take takes a message in if it is a notice, and returns it.
 func (n Notices) Take(topic string, payload []byte) (Notice, bool) {
 	notice, is := ParseNotice(topic, payload)
-	if is {
+	if notice.IsOver() { // others explain no end, and a long connection gets many
 		select {
 		case n.said <- notice:
-		default: // the broker says the same again and again
+		default: // one is enough
 		}
 	}
 	return notice, is
@@ -68,15 +68,11 @@ func (n Notices) Take(topic string, payload []byte) (Notice, bool) {
 func (n Notices) Explain(why error) error {
 	limit := time.NewTimer(noticeWithin) //nolint:forbidigo // the broker's time is the real one
 	defer limit.Stop()
-	for {
-		select {
-		case notice := <-n.said:
-			if notice.IsOver() {
-				return &refusal{notice: notice, why: why}
-			}
-		case <-limit.C:
-			return why
-		}
+	select {
+	case notice := <-n.said:
+		return &refusal{notice: notice, why: why}
+	case <-limit.C:
+		return why
 	}
 }
 

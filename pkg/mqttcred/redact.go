@@ -25,3 +25,9 @@ func (t Token) String() string {
 // Format prints the description for every verb: %#v and %x would print the fields. JSON holds the text, because it is
 // what a client uploads.
 func (t Token) Format(state fmt.State, _ rune) { state.Write([]byte(t.String())) }
+
+// String names the folder and holds nothing of what is in it.
+func (s *Source) String() string { return fmt.Sprintf("source of credentials in %q", s.dir) }
+
+// Format prints the name for every verb: %v and %#v would print the fields, whose own formatting fmt does not ask for.
+func (s *Source) Format(state fmt.State, _ rune) { state.Write([]byte(s.String())) }

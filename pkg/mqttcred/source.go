@@ -25,7 +25,13 @@ type Source struct {
 	closing chan struct{}
 	close   func() error
 
-	mu      sync.Mutex
+	mu   sync.Mutex
+	held *held
+}
+
+// held is what a source has found. It lies behind a pointer because of what else may hold the source in a field: printing
+// that one skips the source's own formatting, but follows no second pointer.
+type held struct {
 	current Credentials
 	err     error
 	changed chan struct{} // closed when current or err is another one
@@ -45,7 +51,7 @@ func Open(dir string) (*Source, error) {
 		}
 	}
 	s := &Source{
-		dir: dir, watcher: watcher, closing: make(chan struct{}), changed: make(chan struct{}),
+		dir: dir, watcher: watcher, closing: make(chan struct{}), held: &held{changed: make(chan struct{})},
 		now: time.Now, //nolint:forbidigo // a client has no clock to give us
 	}
 	s.close = sync.OnceValue(func() error {
@@ -105,7 +111,7 @@ func (s *Source) Current() (Credentials, error) {
 func (s *Source) opensAt(c Credentials) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gate.opensAt(c)
+	return s.held.gate.opensAt(c)
 }
 
 // Newer waits until the folder holds other credentials than those, and returns them. Its error is the context's.
@@ -126,7 +132,7 @@ func (s *Source) Newer(ctx context.Context, than Credentials) (Credentials, erro
 func (s *Source) Ended(used Credentials, why Ending, lasted time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gate.ended(used, why, lasted, s.now())
+	s.held.gate.ended(used, why, lasted, s.now())
 }
 
 // ErrReconnect is what Refresh returns when newer credentials cannot be uploaded, or the broker did not take them.
@@ -155,7 +161,7 @@ func (s *Source) Refresh(ctx context.Context, used Credentials, upload func(cont
 func (s *Source) state() (current Credentials, changed <-chan struct{}, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current, s.changed, s.err
+	return s.held.current, s.held.changed, s.held.err
 }
 
 // wait waits for a change or a time; the zero time never comes.
@@ -200,10 +206,10 @@ func (s *Source) look() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	other := (err == nil) != (s.err == nil) || errors.Is(err, ErrWithdrawn) != errors.Is(s.err, ErrWithdrawn)
-	if other || !current.isSame(s.current) {
-		close(s.changed)
-		s.changed = make(chan struct{})
+	other := (err == nil) != (s.held.err == nil) || errors.Is(err, ErrWithdrawn) != errors.Is(s.held.err, ErrWithdrawn)
+	if other || !current.isSame(s.held.current) {
+		close(s.held.changed)
+		s.held.changed = make(chan struct{})
 	}
-	s.current, s.err = current, err
+	s.held.current, s.held.err = current, err
 }

@@ -194,3 +194,19 @@ func TestNoFolderIsAnError(t *testing.T) {
 		t.Error("a folder that is not there was opened")
 	}
 }
+
+func TestPrintingASourceHidesWhatItHolds(t *testing.T) {
+	source := newMount(t, "W|"+canary).open()
+	dead, err := source.Await(within(t, 10*time.Second), quietly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source.Ended(dead, mqttcred.Refused, 0)
+	for _, value := range []any{source, []*mqttcred.Source{source}, struct{ source *mqttcred.Source }{source}, &struct{ source *mqttcred.Source }{source}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			if text := fmt.Sprintf(verb, value); strings.Contains(text, canary) || strings.Contains(text, fmt.Sprintf("%x", canary)) {
+				t.Errorf("%s of %T prints the secret", verb, value)
+			}
+		}
+	}
+}

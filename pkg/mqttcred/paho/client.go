@@ -63,6 +63,12 @@ func New(source *mqttcred.Source, o Options) *Client {
 	return &Client{source: source, o: o, gate: turnstile.New()}
 }
 
+// String says what it is, and holds nothing of what it connects with.
+func (c *Client) String() string { return fmt.Sprintf("MQTT 3.1.1 client of %s", c.source) }
+
+// Format prints that for every verb: the library's own client, in a field, would be printed with the password.
+func (c *Client) Format(state fmt.State, _ rune) { state.Write([]byte(c.String())) }
+
 // Run connects, again and again, until the context ends, and returns its error.
 func (c *Client) Run(ctx context.Context) error { return c.source.Keep(ctx, c.session, c.o.OnEvent) }
 

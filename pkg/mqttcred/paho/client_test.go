@@ -224,3 +224,20 @@ func TestAProviderReadsTheFilesEachTime(t *testing.T) {
 		t.Error("it provides tokens that were taken back")
 	}
 }
+
+func TestPrintingAClientHidesWhatItConnectsWith(t *testing.T) {
+	s := stage.New(t, time.Hour)
+	r := start(t, s)
+	r.expect(mqttcred.Connected)
+	if err := r.publish(); err != nil { // it holds a connection
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, secret := range s.Secrets() {
+			text := fmt.Sprintf(verb, r.client)
+			if strings.Contains(text, secret) || strings.Contains(text, fmt.Sprintf("%x", secret)) {
+				t.Errorf("%s prints the secret", verb)
+			}
+		}
+	}
+}

@@ -75,6 +75,12 @@ func New(source *mqttcred.Source, o Options) *Client {
 	return &Client{source: source, o: o, gate: turnstile.New()}
 }
 
+// String says what it is, and holds nothing of what it connects with.
+func (c *Client) String() string { return fmt.Sprintf("MQTT 5 client of %s", c.source) }
+
+// Format prints that for every verb: the library's own client, in a field, may be at work while it is printed.
+func (c *Client) Format(state fmt.State, _ rune) { state.Write([]byte(c.String())) }
+
 // Run connects, again and again, until the context ends, and returns its error.
 func (c *Client) Run(ctx context.Context) error { return c.source.Keep(ctx, c.session, c.o.OnEvent) }
 
