@@ -75,6 +75,7 @@ func (r *InstanceReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		r.Credentials.Stop(key)
 		delete(r.written, key)
 		delete(r.writes, key)
+		delete(r.closing, key)
 		r.probes.forget(key)
 		if !apierrors.IsNotFound(err) {
 			return ctrl.Result{}, err

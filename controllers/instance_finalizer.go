@@ -21,6 +21,7 @@ const inUseRecheck = time.Second
 func (r *InstanceReconciler) finalize(ctx context.Context, instance *v1alpha1.MqttInstance, now time.Time) (gone bool, err error) {
 	has := controllerutil.ContainsFinalizer(instance, v1alpha1.InstanceFinalizer)
 	if instance.DeletionTimestamp.IsZero() {
+		delete(r.closing, client.ObjectKeyFromObject(instance)) // whoever was deleted under this name is gone
 		if has {
 			return false, nil
 		}
@@ -44,7 +45,6 @@ func (r *InstanceReconciler) finalize(ctx context.Context, instance *v1alpha1.Mq
 	if pending == 0 {
 		r.Connections.accounts.Leave(key.String(), now)
 	}
-	delete(r.closing, key)
 	return true, nil
 }
 
@@ -60,17 +60,15 @@ func (r *InstanceReconciler) outlive(ctx context.Context, key types.NamespacedNa
 	return comeBackAt(next, now)
 }
 
-// closesAt is when an instance in deletion goes, needed or not. A deletion that seems to lie in the future, because the
-// clocks of API server and manager differ, counts from when this process first saw it.
+// closesAt is when an instance in deletion goes, needed or not. It counts from when this process first saw the deletion: a
+// manager that has just started has no link yet, and grants get their chance to revoke over it however long ago the
+// deletion was. Nor do the clocks of API server and manager have to agree.
 func (r *InstanceReconciler) closesAt(instance *v1alpha1.MqttInstance, now time.Time) time.Time {
-	key, since := client.ObjectKeyFromObject(instance), instance.DeletionTimestamp.Time
-	if seen, found := r.closing[key]; found && seen.Before(since) {
-		since = seen
+	key := client.ObjectKeyFromObject(instance)
+	if _, found := r.closing[key]; !found {
+		r.closing[key] = now
 	}
-	if since.After(now) {
-		r.closing[key], since = now, now
-	}
-	return since.Add(r.RevocationDeadline)
+	return r.closing[key].Add(r.RevocationDeadline)
 }
 
 func (r *InstanceReconciler) patchFinalizer(ctx context.Context, instance *v1alpha1.MqttInstance, change func(client.Object, string) bool) error {

@@ -197,3 +197,22 @@ func TestInstancesOfOneAccountShareItsBudget(t *testing.T) {
 		t.Errorf("30 applies took %s at 10 per second", took)
 	}
 }
+
+// A manager that starts when an instance has been in deletion for longer than the deadline has no connection yet. It must
+// not let the instance go before it had its chance to revoke over it.
+func TestAnOverdueInstanceWaitsForAManagerThatHasJustStarted(t *testing.T) {
+	w := newWorld(t)
+	w.clock.SetTime(time.Date(2099, 5, 17, 3, 4, 5, 0, time.UTC)) // so that every deletion is overdue
+	w.becomeReady()
+	g := w.issued("press-07")
+	w.stop()
+	i := w.instance()
+	w.must(w.Delete(t.Context(), i))
+	w.must(w.Delete(t.Context(), g))
+	w.run()
+	w.eventuallyGone(i)
+	w.eventuallyGone(g)
+	if got := w.revokes(); got != 1 {
+		t.Errorf("%d revocations, want 1", got)
+	}
+}
