@@ -198,9 +198,15 @@ func importTable() map[string]rule {
 			third: []string{apimachinery, apiserverTypes},
 		},
 		"test/deletion": {why: "deletes everything in every way, under the manager's own process and rights"},
-		"test/gitops":   {why: "has GitOps tools judge objects: kstatus, Argo CD's Lua, Flux's CEL"},
-		"test/install":  {why: "installs, upgrades and uninstalls, in the right and in the wrong order, with what is shipped for that"},
-		"test/tenancy":  {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
+		"test/gitops": {
+			why:  "has GitOps tools judge objects: kstatus, Argo CD's Lua, Flux's CEL",
+			ours: []string{"api/v1alpha1", "test/apiserver"},
+			third: []string{
+				apimachinery, "github.com/google/cel-go", "github.com/yuin/gopher-lua", "sigs.k8s.io/cli-utils", "sigs.k8s.io/yaml",
+			},
+		},
+		"test/install": {why: "installs, upgrades and uninstalls, in the right and in the wrong order, with what is shipped for that"},
+		"test/tenancy": {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
 		"test/stage": {
 			why: "a broker and a mounted Secret whose tokens it takes",
 			ours: []string{

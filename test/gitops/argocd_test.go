@@ -1,8 +1,6 @@
 package gitops_test
 
 import (
-	"context"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,103 +10,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	lua "github.com/yuin/gopher-lua"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/apiserver"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/gitops"
 )
-
-// luaWithin is how long Argo CD lets a script run.
-const luaWithin = time.Second
-
-func customizations() string {
-	return filepath.Join(apiserver.Root(), "config", "argocd", v1alpha1.GroupName)
-}
-
-// runLua runs a script as Argo CD does: with the base and table libraries, two functions of os, and no others.
-func runLua(ctx context.Context, script string, object map[string]any) (map[string]any, error) {
-	text, err := os.ReadFile(filepath.Join(customizations(), script))
-	if err != nil {
-		return nil, fmt.Errorf("reading a script: %w", err)
-	}
-	state := lua.NewState(lua.Options{SkipOpenLibs: true})
-	defer state.Close()
-	ctx, cancel := context.WithTimeout(ctx, luaWithin)
-	defer cancel()
-	state.SetContext(ctx)
-	for name, open := range map[string]lua.LGFunction{lua.BaseLibName: lua.OpenBase, lua.TabLibName: lua.OpenTable, lua.OsLibName: lua.OpenOs} {
-		if err := state.CallByParam(lua.P{Fn: state.NewFunction(open), Protect: true}, lua.LString(name)); err != nil {
-			return nil, fmt.Errorf("loading the library %q: %w", name, err)
-		}
-	}
-	whole := state.GetGlobal(lua.OsLibName)
-	safe := state.NewTable()
-	for _, name := range []string{"time", "date"} {
-		state.SetField(safe, name, state.GetField(whole, name))
-	}
-	state.SetGlobal(lua.OsLibName, safe)
-	state.SetGlobal("obj", toLua(state, object))
-	if err := state.DoString(string(text)); err != nil {
-		return nil, fmt.Errorf("running %s: %w", script, err)
-	}
-	returned, isMap := fromLua(state.Get(-1)).(map[string]any)
-	if !isMap {
-		return nil, fmt.Errorf("%s returned no table", script)
-	}
-	return returned, nil
-}
-
-func toLua(state *lua.LState, value any) lua.LValue {
-	switch value := value.(type) {
-	case map[string]any:
-		table := state.NewTable()
-		for key, each := range value {
-			table.RawSetString(key, toLua(state, each))
-		}
-		return table
-	case []any:
-		table := state.NewTable()
-		for _, each := range value {
-			table.Append(toLua(state, each))
-		}
-		return table
-	case string:
-		return lua.LString(value)
-	case bool:
-		return lua.LBool(value)
-	case int64:
-		return lua.LNumber(value)
-	case float64:
-		return lua.LNumber(value)
-	}
-	return lua.LNil
-}
-
-// fromLua makes lists of tables that are empty or begin at 1, as Argo CD does.
-func fromLua(value lua.LValue) any {
-	switch value := value.(type) {
-	case *lua.LTable:
-		if value.Len() > 0 || value.MaxN() > 0 {
-			list := []any{}
-			value.ForEach(func(_, each lua.LValue) { list = append(list, fromLua(each)) })
-			return list
-		}
-		object := map[string]any{}
-		value.ForEach(func(key, each lua.LValue) { object[key.String()] = fromLua(each) })
-		if len(object) == 0 {
-			return []any{}
-		}
-		return object
-	case lua.LString:
-		return string(value)
-	case lua.LBool:
-		return bool(value)
-	case lua.LNumber:
-		return int64(value)
-	}
-	return nil
-}
 
 // TestTheConfigMapHoldsTheScripts compares what is there to paste with the files that are tested.
 func TestTheConfigMapHoldsTheScripts(t *testing.T) {
@@ -132,7 +39,7 @@ func TestTheConfigMapHoldsTheScripts(t *testing.T) {
 		}
 	}
 	want := map[string]string{}
-	must(t, filepath.WalkDir(customizations(), func(path string, entry os.DirEntry, err error) error {
+	must(t, filepath.WalkDir(gitops.Customizations(), func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -140,7 +47,7 @@ func TestTheConfigMapHoldsTheScripts(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(customizations(), path)
+		name, err := filepath.Rel(gitops.Customizations(), path)
 		want[name] = string(text)
 		return err
 	}))
@@ -179,11 +86,11 @@ func TestWhichActionsAreOffered(t *testing.T) {
 		"one in deletion takes no orders":                     {map[string]any{"annotations": hold, "deletionTimestamp": "2031-05-17T03:04:05Z"}, nil},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			actions, err := runLua(t.Context(), "MqttTokenGrant/actions/discovery.lua", map[string]any{"metadata": tc.metadata})
+			actions, err := gitops.RunLua(t.Context(), "MqttTokenGrant/actions/discovery.lua", map[string]any{"metadata": tc.metadata})
 			must(t, err)
 			var got []string
 			for _, name := range slices.Sorted(maps.Keys(actions)) {
-				_, err := os.Stat(filepath.Join(customizations(), "MqttTokenGrant", "actions", name, "action.lua"))
+				_, err := os.Stat(filepath.Join(gitops.Customizations(), "MqttTokenGrant", "actions", name, "action.lua"))
 				must(t, err)
 				if disabled, _ := actions[name].(map[string]any)["disabled"].(bool); !disabled {
 					got = append(got, name)
@@ -220,7 +127,7 @@ func TestWhatActionsWrite(t *testing.T) {
 				}
 				return map[string]any{"metadata": metadata}
 			}
-			got, err := runLua(t.Context(), "MqttTokenGrant/actions/"+tc.action+"/action.lua", object(tc.before))
+			got, err := gitops.RunLua(t.Context(), "MqttTokenGrant/actions/"+tc.action+"/action.lua", object(tc.before))
 			must(t, err)
 			annotations, _ := got["metadata"].(map[string]any)["annotations"].(map[string]any)
 			if value, isText := annotations[v1alpha1.ReissueAnnotation].(string); isText {

@@ -1,4 +1,3 @@
-// Package gitops_test asks as GitOps tools do what became of an object: kstatus, Argo CD's Lua and Flux's CEL must agree.
 package gitops_test
 
 import "testing"

@@ -12,11 +12,13 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/state"
+	"github.com/mqtt-token-operator/mqtt-token-operator/internal/simulator/wire"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/gitops"
 )
 
 // gitOpsOwner is the field manager of a tool that applies what is in Git.
@@ -237,53 +239,93 @@ func (s *stage) versionsOf(namespaces ...string) string {
 	return strings.Join(all, " ")
 }
 
-// What tools that wait by kstatus conclude from real objects, in each phase of a grant's life.
-func TestKstatusOfRealObjects(t *testing.T) {
+// What kstatus, Argo CD's Lua and Flux's CEL make of real objects, in each phase of a grant's life and of its instance's.
+func TestVerdictsOnRealObjects(t *testing.T) {
 	s := newStage(t)
 	s.install(s.shipped)
 	for _, name := range []string{"plant", "line"} {
 		must(t, s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"mqtt": "factory"}}}))
 	}
+	var press, factory *unstructured.Unstructured
 	pieces := s.pieces("plant", "line")
-	press := pieces[len(pieces)-2]
+	for _, piece := range pieces {
+		switch piece.GetName() {
+		case "press":
+			press = piece
+		case "factory":
+			factory = piece
+		}
+	}
 	s.create(press.DeepCopy())
-	s.concludes(press, status.InProgressStatus) // nobody has looked at it
+	s.concludes(press, gitops.InProgress()) // nobody has looked at it
 	s.start()
-	s.eventually("somebody has looked at it", func() string {
-		found := s.found(press)
+	s.seen(press)
+	s.concludes(press, gitops.InProgress()) // its instance is missing
+	s.apply(factory)
+	s.seen(factory)
+	s.concludes(factory, gitops.InProgress()) // its credential is missing
+	for _, piece := range pieces {
+		s.apply(piece)
+	}
+	s.concludes(press, gitops.Current())
+	s.concludes(factory, gitops.Current())
+
+	s.kubectl("annotate", "mtg/press", "-n", "line", v1alpha1.HoldAnnotation+"=test")
+	s.concludes(press, gitops.WaitsForAPerson())
+	s.kubectl("annotate", "mtg/press", "-n", "line", v1alpha1.HoldAnnotation+"-")
+	s.concludes(press, gitops.Current())
+	parked := parse(t, grantManifest("plant", "line", "parked", ""))[0]
+	must(t, unstructured.SetNestedField(parked.Object, true, "spec", "suspend"))
+	s.apply(parked)
+	s.concludes(parked, gitops.WaitsForAPerson())
+
+	s.goDown()
+	s.kubectl("annotate", "mtg/press", "-n", "line", v1alpha1.ReissueAnnotation+"=1")
+	s.concludes(press, gitops.Current()) // the last good tokens are there
+	s.comeBack()
+	must(t, s.cloud.SetFaults(wire.Faults{Calls: []wire.Fault{{Kind: wire.FaultError, Operation: state.Apply, Status: 400, Code: "ParameterCheckFailed"}}}))
+	s.kubectl("annotate", "mtg/press", "-n", "line", "--overwrite", v1alpha1.ReissueAnnotation+"=2")
+	s.concludes(press, gitops.Failed()) // they are there, but only an edit helps
+	s.comeBack()
+	s.kubectl("annotate", "mtg/press", "-n", "line", "--overwrite", v1alpha1.ReissueAnnotation+"=3")
+	s.concludes(press, gitops.Current())
+
+	denied := parse(t, strings.ReplaceAll(grantManifest("plant", "line", "denied", ""), "factory/denied", "elsewhere"))[0]
+	s.apply(denied)
+	s.seen(denied)
+	s.concludes(denied, gitops.InProgress())
+	broken := parse(t, grantManifest("plant", "line", "broken", ""))[0]
+	must(t, unstructured.SetNestedStringMap(broken.Object, map[string]string{"bridge.conf": "{{ .Nonsense }}"}, "spec", "secret", "template"))
+	s.apply(broken)
+	s.concludes(broken, gitops.Failed())
+	must(t, s.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "line", Name: "foreign"}}))
+	foreign := parse(t, grantManifest("plant", "line", "foreign", ""))[0]
+	s.apply(foreign)
+	s.concludes(foreign, gitops.Failed())
+	lost := factory.DeepCopy()
+	lost.SetName("lost")
+	must(t, unstructured.SetNestedField(lost.Object, "elsewhere.example.com", "spec", "endpoint"))
+	s.apply(lost)
+	s.concludes(lost, gitops.Failed())
+
+	s.goDown()
+	must(t, s.Delete(t.Context(), factory.DeepCopy()))
+	s.concludes(factory, gitops.Terminating())
+	must(t, s.Delete(t.Context(), press.DeepCopy()))
+	s.concludes(press, gitops.Terminating())
+	s.comeBack()
+}
+
+// seen waits until the manager has written conditions.
+func (s *stage) seen(object *unstructured.Unstructured) {
+	s.t.Helper()
+	s.eventually("somebody has looked at "+object.GetName(), func() string {
+		found := s.found(object)
 		if conditions, _, _ := unstructured.NestedSlice(found.Object, "status", "conditions"); len(conditions) == 0 {
 			return "no conditions"
 		}
 		return ""
 	})
-	s.concludes(press, status.InProgressStatus) // its instance is missing
-	for _, piece := range pieces {
-		s.apply(piece)
-	}
-	s.concludes(press, status.CurrentStatus)
-
-	s.kubectl("annotate", "mtg/press", "-n", "line", v1alpha1.HoldAnnotation+"=test")
-	s.concludes(press, status.InProgressStatus)
-	s.kubectl("annotate", "mtg/press", "-n", "line", v1alpha1.HoldAnnotation+"-")
-	s.concludes(press, status.CurrentStatus)
-
-	s.goDown()
-	s.kubectl("annotate", "mtg/press", "-n", "line", v1alpha1.ReissueAnnotation+"=1")
-	s.concludes(press, status.CurrentStatus) // the last good tokens are there
-	s.comeBack()
-
-	denied := parse(t, strings.ReplaceAll(grantManifest("plant", "line", "denied", ""), "factory/denied", "elsewhere"))[0]
-	s.apply(denied)
-	s.concludes(denied, status.InProgressStatus)
-	broken := parse(t, grantManifest("plant", "line", "broken", ""))[0]
-	must(t, unstructured.SetNestedStringMap(broken.Object, map[string]string{"bridge.conf": "{{ .Nonsense }}"}, "spec", "secret", "template"))
-	s.apply(broken)
-	s.concludes(broken, status.FailedStatus)
-
-	s.goDown()
-	must(t, s.Delete(t.Context(), press.DeepCopy()))
-	s.concludes(press, status.TerminatingStatus)
-	s.comeBack()
 }
 
 func (s *stage) found(object *unstructured.Unstructured) *unstructured.Unstructured {
@@ -293,14 +335,17 @@ func (s *stage) found(object *unstructured.Unstructured) *unstructured.Unstructu
 	return found
 }
 
-// concludes waits until kstatus comes to a conclusion.
-func (s *stage) concludes(object *unstructured.Unstructured, want status.Status) {
+// concludes waits until the tools come to a conclusion.
+func (s *stage) concludes(object *unstructured.Unstructured, want gitops.Verdict) {
 	s.t.Helper()
-	s.eventually(fmt.Sprintf("%s is %s to kstatus", object.GetName(), want), func() string {
-		result, err := status.Compute(s.found(object))
+	judges, err := gitops.NewJudges()
+	must(s.t, err)
+	s.eventually(fmt.Sprintf("%s is %s", object.GetName(), want.ArgoCD), func() string {
+		found := s.found(object)
+		verdict, err := judges.Judge(s.t.Context(), found)
 		must(s.t, err)
-		if result.Status != want {
-			return fmt.Sprintf("it is %s: %s", result.Status, result.Message)
+		if verdict != want {
+			return fmt.Sprintf("it is %v: %v", verdict, found.Object["status"])
 		}
 		return ""
 	})
