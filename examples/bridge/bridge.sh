@@ -27,7 +27,7 @@ include_dir $scratch/bridge
 EOF
 mkdir "$scratch/bridge"
 
-# Debian 12 has a mosquitto that cannot reload a bridge. It starts anew instead, which cuts local clients off for a moment.
+# Before 2.1 mosquitto cannot reload a bridge. It is started anew instead, which cuts local clients off for a moment.
 printf 'connection x\naddress 127.0.0.1:1\nbridge_reload_type immediate\nnonsense\n' >"$scratch/probe.conf"
 if mosquitto -c "$scratch/probe.conf" 2>&1 | grep -q 'variable "bridge_reload_type"'; then reloads=; else reloads=1; fi
 
@@ -49,7 +49,6 @@ known= bridged=
 while :; do
   if [ "$(readlink "$folder/..data")" != "$known" ]; then
     if ! copy; then
-      echo "waiting: the tokens were taken back"
       # Without a bridge it serves local clients on, and does not try dead tokens again and again.
       rm -f "$scratch/bridge/bridge.conf"
       if [ -n "$bridge" ]; then
@@ -57,6 +56,7 @@ while :; do
         wait "$bridge" || true
         start
       fi
+      echo "waiting: the tokens were taken back"
     elif [ -z "$bridge" ]; then
       start
     elif [ -n "$reloads" ] && [ -n "$bridged" ]; then
