@@ -111,7 +111,7 @@ e2e: e2e-images ## Install the operator into a cluster with a node, and have pod
 .PHONY: e2e-images
 e2e-images:
 	@mkdir -p bin/images; go -C hack/image build -trimpath -o ../../bin/image .
-	@for package in ./cmd/manager ./cmd/simulator ./test/e2e/client ./test/node/pause; do name=$${package##*/}; \
+	@for package in ./cmd/manager ./cmd/simulator ./test/e2e/client ./examples/go ./examples/env ./test/node/pause; do name=$${package##*/}; \
 	hack/release-build.sh bin/images/$$name "$$package"; bin/image --name "localhost/$$name:e2e" --output "bin/images/$$name.tar" "bin/images/$$name"; done
 
 .PHONY: bench

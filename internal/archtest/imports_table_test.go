@@ -221,6 +221,10 @@ func importTable() map[string]rule {
 			ours:  []string{"api/v1alpha1", "test/cluster", "test/node", "test/story"},
 			third: []string{controllerRuntime, apimachinery, apiserverTypes, flags, logger},
 		},
+		"examples/env": {
+			why: "shows what a program can do that only knows its environment", ours: []string{"pkg/mqttcred"},
+			third: []string{"github.com/eclipse/paho.mqtt.golang"},
+		},
 		"examples/go": {why: "what a Go program does to stay connected", ours: []string{"pkg/mqttcred", "pkg/mqttcred/paho"}},
 		"test/e2e/client": {
 			why:   "the application of the end-to-end test",

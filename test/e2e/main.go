@@ -40,8 +40,8 @@ func main() {
 
 // options is the command line.
 type options struct {
-	assets, runtime, images, config, manifests string
-	existing                                   string // a kubeconfig; empty: a cluster is started
+	assets, runtime, images, config, manifests, examples string
+	existing                                             string // a kubeconfig; empty: a cluster is started
 }
 
 func (o *options) addFlags(flags *pflag.FlagSet) {
@@ -51,12 +51,13 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.config, "config", "test/e2e/operator", "what to install the operator from")
 	flags.StringVar(&o.existing, "kubeconfig", os.Getenv("E2E_KUBECONFIG"), "a cluster to use instead of starting one: of one node that has the images")
 	flags.StringVar(&o.manifests, "manifests", "test/e2e/manifests", "folder with the story's own manifests")
+	flags.StringVar(&o.examples, "examples", "examples", "folder with the examples that pods run")
 }
 
 // check returns everything that is missing.
 func (o *options) check() error {
 	var faults []error
-	needed := append(cluster.Programs(o.assets), o.config, o.manifests)
+	needed := append(cluster.Programs(o.assets), o.config, o.manifests, o.examples)
 	if o.existing == "" { // node.Start checks the rest
 		for _, name := range images() {
 			needed = append(needed, o.image(name))
@@ -73,4 +74,4 @@ func (o *options) check() error {
 func (o *options) image(name string) string { return filepath.Join(o.images, name+".tar") }
 
 // images are what pods run, beside the sandbox.
-func images() []string { return []string{"manager", "simulator", "client"} }
+func images() []string { return []string{"manager", "simulator", "client", "go", "env"} }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -139,37 +138,6 @@ func (w *world) expire(ctx context.Context) error {
 	}
 	w.Held("in the %s since it tried %d times to connect with them", since.Round(time.Second), tries)
 	_, err = w.node.Ask(ctx, "-n", line, "delete", "deployment/stale", "secret/stale", "mtg/visitor")
-	return err
-}
-
-// restartConsumer has the operator replace pods, as it may for a workload that allows it.
-func (w *world) restartConsumer(ctx context.Context) error {
-	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "deployment/dashboard", v1alpha1.AllowRestartAnnotation+"=dashboard"); err != nil {
-		return err
-	}
-	began := time.Now()
-	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/dashboard", v1alpha1.ReissueAnnotation+"=e2e"); err != nil {
-		return err
-	}
-	deployment := &appsv1.Deployment{}
-	err := cluster.Eventually(ctx, podWithin, func() (string, error) {
-		if err := w.node.Get(ctx, types.NamespacedName{Namespace: line, Name: "dashboard"}, deployment); err != nil {
-			return "", err
-		}
-		if deployment.Spec.Template.Annotations[v1alpha1.RestartedForAnnotation] == "" {
-			return "Deployment dashboard was not restarted", nil
-		}
-		return "", nil
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := w.node.Ask(ctx, "-n", line, "rollout", "status", "deployment/dashboard", "--timeout=60s"); err != nil {
-		return err
-	}
-	w.Held("Deployment dashboard has new pods %s after its tokens changed", time.Since(began).Round(100*time.Millisecond))
-	w.dashboard.past = began
-	_, err = w.dashboard.expect(ctx, "^received .* from "+telemetry, podWithin)
 	return err
 }
 

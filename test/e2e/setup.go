@@ -109,7 +109,17 @@ func (w *world) adapt(object *unstructured.Unstructured) error {
 }
 
 func (w *world) adaptDeployment(object *unstructured.Unstructured) error {
-	pod, _, err := unstructured.NestedMap(object.Object, "spec", "template", "spec")
+	err := onNode(object, "manager", func(container map[string]any) error {
+		arguments, _, err := unstructured.NestedStringSlice(container, "args")
+		container["args"] = anys(append(arguments, fmt.Sprintf("--allowed-endpoints=localhost:%d", w.cloud.APIPort)))
+		return err
+	})
+	return firstOf(err, unstructured.SetNestedField(object.Object, int64(1), "spec", "replicas"))
+}
+
+// onNode has the first container of a workload run an image that is there, on the node's network.
+func onNode(workload *unstructured.Unstructured, image string, change func(container map[string]any) error) error {
+	pod, _, err := unstructured.NestedMap(workload.Object, "spec", "template", "spec")
 	if err != nil {
 		return err
 	}
@@ -121,16 +131,15 @@ func (w *world) adaptDeployment(object *unstructured.Unstructured) error {
 	if !ok {
 		return fmt.Errorf("the first container is a %T", containers[0])
 	}
-	arguments, _, err := unstructured.NestedStringSlice(container, "args")
-	if err != nil {
+	container["image"], container["imagePullPolicy"] = "localhost/"+image+":e2e", "Never"
+	for _, bound := range []string{"requests", "limits"} { // the node does not count storage
+		unstructured.RemoveNestedField(container, "resources", bound, "ephemeral-storage")
+	}
+	if err := change(container); err != nil {
 		return err
 	}
-	arguments = append(arguments, fmt.Sprintf("--allowed-endpoints=localhost:%d", w.cloud.APIPort))
-	container["image"], container["imagePullPolicy"] = "localhost/manager:e2e", "Never"
-	container["args"] = anys(arguments)
 	pod["containers"], pod["hostNetwork"] = containers, true
-	return firstOf(unstructured.SetNestedMap(object.Object, pod, "spec", "template", "spec"),
-		unstructured.SetNestedField(object.Object, int64(1), "spec", "replicas"))
+	return unstructured.SetNestedMap(workload.Object, pod, "spec", "template", "spec")
 }
 
 func anys(texts []string) []any {

@@ -28,7 +28,8 @@ const (
 
 // example is a program that publishes numbers.
 type example struct {
-	command []string
+	command     []string
+	environment []string
 	// needs says what it runs with, and has what fails without.
 	needs string
 	has   []string
@@ -80,6 +81,7 @@ func start(t *testing.T, e example, s *stage.Stage) *program {
 	child := exec.CommandContext(ctx, e.command[0], e.command[1:]...)
 	child.Dir = apiserver.Root()
 	child.Env = append(os.Environ(), "MQTT_CREDENTIALS_DIR="+s.Folder, "MQTT_TOPIC="+stage.Topic, "POD_NAME=pod-1", "EVERY=1", "SCRATCH="+t.TempDir())
+	child.Env = append(child.Env, e.environment...)
 	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	child.Cancel = func() error { return syscall.Kill(-child.Process.Pid, syscall.SIGTERM) }
 	child.WaitDelay = 5 * time.Second
@@ -202,6 +204,23 @@ func TestTheExamplesKeepTheClientContract(t *testing.T) {
 			p.expect("^published", "refused")
 		})
 	}
+}
+
+// A program that only knows its environment cannot go on with new tokens. It must end when the old ones do, and go on when
+// it is started again.
+func TestAnEnvironmentLastsAsLongAsItsTokens(t *testing.T) {
+	t.Parallel()
+	s := stage.New(t, time.Hour)
+	legacy := func() example {
+		return example{command: []string{"go", "run", "./examples/env"}, environment: s.Environment()}
+	}
+	p := start(t, legacy(), s)
+	p.expect("^published 1$", "^not ")
+	s.Issue(time.Hour)
+	s.RevokeAllButLast()
+	p.expect("^not (connected|published)", "")
+	p.stays(s, "^connected|^published")
+	start(t, legacy(), s).expect("^published 1$", "^not ")
 }
 
 func await(t *testing.T, received <-chan string) {

@@ -13,15 +13,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
@@ -178,31 +175,6 @@ func (n *Node) LoadImage(ctx context.Context, archive string) error {
 		return fmt.Errorf("loading %s: %w", archive, err)
 	}
 	return n.cell.load(ctx, path)
-}
-
-// OnNetworkOfNode changes a pod so that it can run on a node of ours.
-func (n *Node) OnNetworkOfNode(pod *corev1.PodSpec) {
-	if n.Ours() {
-		pod.HostNetwork = true
-	}
-}
-
-// Logs returns what a container of a pod has printed; with an empty name its only container.
-func (n *Node) Logs(ctx context.Context, namespace, pod, container string) (string, error) {
-	asked, err := kubernetes.NewForConfig(rest.CopyConfig(n.Config))
-	if err != nil {
-		return "", fmt.Errorf("making a client: %w", err)
-	}
-	stream, err := asked.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container}).Stream(ctx)
-	if err != nil {
-		return "", fmt.Errorf("reading the log of pod %s: %w", pod, err)
-	}
-	defer stream.Close()
-	text, err := io.ReadAll(stream)
-	if err != nil {
-		return "", fmt.Errorf("reading the log of pod %s: %w", pod, err)
-	}
-	return string(text), nil
 }
 
 // Stop ends the cluster, pods first, and leaves nothing of it but logs. It does nothing to an existing one.

@@ -39,9 +39,11 @@ type Stage struct {
 	Cloud *simulator.Simulator
 	device.Volume
 
-	t      *testing.T
-	layout credsecret.Layout
-	issued []token.Value // the client's tokens
+	t       *testing.T
+	layout  credsecret.Layout
+	issued  []token.Value // the client's tokens
+	record  credsecret.Record
+	renewAt time.Time
 }
 
 // New starts a simulator, and mounts the Secret of a client with tokens that last for so long.
@@ -171,8 +173,25 @@ func (s *Stage) Secrets() []string {
 // Template has the Secret carry a file that is made of a template, from the next tokens on.
 func (s *Stage) Template(name, text string) { s.layout.Templates = map[string]string{name: text} }
 
+// Environment is what a Secret of format Env with the same tokens makes of a program's environment.
+func (s *Stage) Environment() []string {
+	s.t.Helper()
+	layout := s.layout
+	layout.Env = true
+	secret, err := layout.Render(s.record, credsecret.Facts{}, s.renewAt)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var environment []string
+	for name, value := range secret.Data {
+		environment = append(environment, name+"="+string(value))
+	}
+	return environment
+}
+
 func (s *Stage) lay(record credsecret.Record, renewAt time.Time) {
 	s.t.Helper()
+	s.record, s.renewAt = record, renewAt
 	secret, err := s.layout.Render(record, credsecret.Facts{}, renewAt)
 	if err != nil {
 		s.t.Fatal(err)
