@@ -112,10 +112,10 @@ type InstanceReference struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.deviceID) || size(self.groupID) + 3 + size(self.deviceID) <= 64",message="groupID, '@@@' and deviceID together must not exceed 64 characters: shorten the deviceID or the groupID"
 type Client struct {
 	// groupID is the client group, created at the service beforehand: GID_ or GID-, then letters, digits, '-' and '_';
-	// 7 to 64 characters.
+	// 7 to 60 characters: the service knows longer ones, but a client id has 64, and '@@@' and a name in it.
 	// +required
 	// +kubebuilder:validation:MinLength=7
-	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:MaxLength=60
 	// +kubebuilder:validation:XValidation:rule="self.matches('^GID[_-][A-Za-z0-9_-]+$')",message="must begin with GID_ or GID- and go on with letters, digits, '-' and '_' only"
 	GroupID string `json:"groupID,omitempty"`
 

@@ -102,7 +102,9 @@ public final class Client {
     int room = 64 - group.length() - "@@@".length();
     if (device.length() > room) {
       byte[] sum = MessageDigest.getInstance("SHA-256").digest(name.getBytes());
-      device = device.substring(0, room - 9) + "-" + HexFormat.of().formatHex(sum).substring(0, 8);
+      String tail = "-" + HexFormat.of().formatHex(sum).substring(0, 8);
+      tail = tail.substring(Math.max(0, tail.length() - room));
+      device = device.substring(0, room - tail.length()) + tail;
     }
     return group + "@@@" + device;
   }

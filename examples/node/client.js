@@ -45,7 +45,10 @@ function clientId(files) {
   if (files["client-id"]) return files["client-id"];
   const name = process.env.POD_NAME, group = files["group-id"], room = 64 - group.length - "@@@".length;
   let device = name.replace(/[^A-Za-z0-9_-]/gu, "-");
-  if (device.length > room) device = device.slice(0, room - 9) + "-" + createHash("sha256").update(name).digest("hex").slice(0, 8);
+  if (device.length > room) {
+    const tail = ("-" + createHash("sha256").update(name).digest("hex").slice(0, 8)).slice(-room);
+    device = device.slice(0, room - tail.length) + tail;
+  }
   return `${group}@@@${device}`;
 }
 

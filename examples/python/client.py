@@ -64,7 +64,8 @@ def client_id(files):
     name, group = os.environ["POD_NAME"], files["group-id"]
     device, room = re.sub("[^A-Za-z0-9_-]", "-", name), 64 - len(group) - len("@@@")
     if len(device) > room:
-        device = device[: room - 9] + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+        tail = ("-" + hashlib.sha256(name.encode()).hexdigest()[:8])[-room:]
+        device = device[: room - len(tail)] + tail
     return f"{group}@@@{device}"
 
 

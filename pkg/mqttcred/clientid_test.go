@@ -27,12 +27,15 @@ func TestClientIDFor(t *testing.T) {
 			mqttcred.Credentials{GroupID: "GID_" + strings.Repeat("a", 48)}, long[:57], "GID_" + strings.Repeat("a", 48) + "@@@-45cdd804",
 		},
 		"of a longer one for some of it": {
-			mqttcred.Credentials{GroupID: "GID_" + strings.Repeat("a", 52)}, long[:57], "GID_" + strings.Repeat("a", 52) + "@@@45cdd",
+			mqttcred.Credentials{GroupID: "GID_" + strings.Repeat("a", 52)}, long[:57], "GID_" + strings.Repeat("a", 52) + "@@@dd804",
 		},
+		"a client of a group must have a name":    {mqttcred.Credentials{GroupID: "GID_a"}, "", ""},
+		"a group id may be too long for any name": {mqttcred.Credentials{GroupID: "GID_" + strings.Repeat("a", 57)}, "x", ""},
 	} {
 		t.Run(sentence, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, tc.credentials.ClientIDFor(tc.name)); diff != "" {
-				t.Errorf("client id (-want +got):\n%s", diff)
+			got, err := tc.credentials.ClientIDFor(tc.name)
+			if diff := cmp.Diff(tc.want, got); diff != "" || (err == nil) != (tc.want != "") {
+				t.Errorf("client id (-want +got), %v:\n%s", err, diff)
 			}
 		})
 	}
@@ -45,17 +48,25 @@ func FuzzClientIDFor(f *testing.F) {
 	f.Add("GID_"+strings.Repeat("x", 56), "pod-1", "pod-2")
 	valid := regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
 	f.Fuzz(func(t *testing.T, group, one, other string) {
-		if len(group) > 60 || !valid.MatchString(group) {
-			t.Skip("no group id")
+		if len(group) > 60 || !valid.MatchString(group) || one == "" || other == "" {
+			t.Skip("no group id, or no name")
 		}
-		credentials := mqttcred.Credentials{GroupID: group}
-		id, again := credentials.ClientIDFor(one), credentials.ClientIDFor(one)
+		id, again, another := clientID(t, group, one), clientID(t, group, one), clientID(t, group, other)
 		device, found := strings.CutPrefix(id, group+"@@@")
 		if id != again || !found || len(id) > mqttcred.MaxClientID || !valid.MatchString(device) {
 			t.Errorf("%q becomes %q, then %q", one, id, again)
 		}
-		if rareTwins := len(group) <= 52; rareTwins && one != other && valid.MatchString(one) && valid.MatchString(other) && id == credentials.ClientIDFor(other) {
+		if rareTwins := len(group) <= 52; rareTwins && one != other && valid.MatchString(one) && valid.MatchString(other) && id == another {
 			t.Errorf("%q and %q both become %q", one, other, id)
 		}
 	})
+}
+
+func clientID(t *testing.T, group, name string) string {
+	t.Helper()
+	id, err := mqttcred.Credentials{GroupID: group}.ClientIDFor(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

@@ -5,6 +5,7 @@ package examples_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -16,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mqtt-token-operator/mqtt-token-operator/pkg/mqttcred"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/apiserver"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/stage"
 )
@@ -80,7 +84,7 @@ func start(t *testing.T, e example, s *stage.Stage) *program {
 	ctx, cancel := context.WithCancel(t.Context())
 	child := exec.CommandContext(ctx, e.command[0], e.command[1:]...)
 	child.Dir = apiserver.Root()
-	child.Env = append(os.Environ(), "MQTT_CREDENTIALS_DIR="+s.Folder, "MQTT_TOPIC="+stage.Topic, "POD_NAME=pod-1", "EVERY=1", "SCRATCH="+t.TempDir())
+	child.Env = append(os.Environ(), "MQTT_CREDENTIALS_DIR="+s.Folder, "MQTT_TOPIC="+stage.Topic, "EVERY=1", "SCRATCH="+t.TempDir())
 	child.Env = append(child.Env, e.environment...)
 	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	child.Cancel = func() error { return syscall.Kill(-child.Process.Pid, syscall.SIGTERM) }
@@ -203,6 +207,31 @@ func TestTheExamplesKeepTheClientContract(t *testing.T) {
 			s.Issue(time.Hour)
 			p.expect("^published", "refused")
 		})
+	}
+}
+
+// The clients of a group compose their ids alike, in whatever language, with room for a pod's name or hardly any.
+func TestTheExamplesComposeTheSameClientIDs(t *testing.T) {
+	const podName = "a-pod.with-a-name-of-more-than-sixty-four-characters-5d8f7b9c6d-x2x4z"
+	for name, e := range examples() {
+		if !e.isThere() || !e.uploads { // mosquitto_pub is told its id
+			continue
+		}
+		for _, group := range []string{"GID_stage", "GID_" + strings.Repeat("g", 53)} {
+			t.Run(fmt.Sprintf("%s, a group id of %d characters", name, len(group)), func(t *testing.T) {
+				t.Parallel()
+				want, err := mqttcred.Credentials{GroupID: group}.ClientIDFor(podName)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := stage.NewGroup(t, group, time.Hour)
+				e.environment = []string{"POD_NAME=" + podName}
+				start(t, e, s).expect("^published 1$", "not connected|refused")
+				if diff := cmp.Diff([]string{want}, s.Cloud.Clients()); diff != "" {
+					t.Errorf("clients (-want +got):\n%s", diff)
+				}
+			})
+		}
 	}
 }
 

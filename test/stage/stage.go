@@ -49,16 +49,16 @@ type Stage struct {
 // New starts a simulator, and mounts the Secret of a client with tokens that last for so long.
 func New(t *testing.T, validity time.Duration) *Stage {
 	t.Helper()
-	return open(t, ClientID, validity)
+	return open(t, "GID_stage", ClientID, validity)
 }
 
-// NewGroup is New for a Secret without a device id.
-func NewGroup(t *testing.T, validity time.Duration) *Stage {
+// NewGroup is New for a grant of a whole group: its Secret has no client id.
+func NewGroup(t *testing.T, groupID string, validity time.Duration) *Stage {
 	t.Helper()
-	return open(t, "", validity)
+	return open(t, groupID, "", validity)
 }
 
-func open(t *testing.T, clientID string, validity time.Duration) *Stage {
+func open(t *testing.T, groupID, clientID string, validity time.Duration) *Stage {
 	t.Helper()
 	cloud, err := simulator.Start(t.Context(), simulator.Options{
 		Accounts:  []state.Account{{ID: "stage", Keys: []state.Key{{ID: keyID, Secret: token.NewValue("stage-secret")}}}},
@@ -85,7 +85,7 @@ func open(t *testing.T, clientID string, validity time.Duration) *Stage {
 		layout: credsecret.Layout{
 			Namespace: "stage", Name: "client", GrantName: "client", GrantUID: "uid", ClusterID: "cluster",
 			InstanceID: InstanceID, InstanceKey: "stage/stage", InstanceUID: "uid", KeyID: keyID,
-			ClientID: clientID, GroupID: "GID_stage",
+			ClientID: clientID, GroupID: groupID,
 			Broker: credsecret.Broker{Host: host, TLSPort: int32(number), WSSPort: 443, CA: string(cloud.CAPEM())},
 		},
 	}

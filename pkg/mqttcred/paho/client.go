@@ -139,7 +139,11 @@ func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc,
 	if err != nil {
 		return nil, err
 	}
-	options := mqtt.NewClientOptions().AddBroker(used.URL).SetClientID(used.ClientIDFor(c.o.Name)).
+	id, err := used.ClientIDFor(c.o.Name)
+	if err != nil {
+		return nil, err
+	}
+	options := mqtt.NewClientOptions().AddBroker(used.URL).SetClientID(id).
 		SetUsername(used.Username).SetPassword(used.Password).SetTLSConfig(trust).SetProtocolVersion(version311).
 		SetConnectTimeout(answerWithin)
 	if c.o.Configure != nil {

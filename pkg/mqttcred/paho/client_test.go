@@ -168,7 +168,7 @@ func TestAClientWaitsWhileItsTokensAreTakenBack(t *testing.T) {
 }
 
 func TestAClientOfAGroupHasANameOfItsOwn(t *testing.T) {
-	s := stage.NewGroup(t, time.Hour)
+	s := stage.NewGroup(t, "GID_stage", time.Hour)
 	r := start(t, s, func(o *paho.Options) { o.Name = "pod-1" })
 	r.expect(mqttcred.Connected)
 	if err := r.publish(); err != nil { // the broker is through with the CONNECT then
@@ -176,6 +176,13 @@ func TestAClientOfAGroupHasANameOfItsOwn(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"GID_stage@@@pod-1"}, s.Cloud.Clients()); diff != "" {
 		t.Errorf("clients (-want +got):\n%s", diff)
+	}
+}
+
+func TestAClientOfAGroupWithoutANameSaysWhatIsMissing(t *testing.T) {
+	r := start(t, stage.NewGroup(t, "GID_stage", time.Hour))
+	if e := r.expect(mqttcred.Disconnected, mqttcred.Connected); !strings.Contains(e.Err.Error(), "needs a name of its own") {
+		t.Error(e)
 	}
 }
 

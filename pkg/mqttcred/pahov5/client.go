@@ -48,15 +48,15 @@ func ConnectPacketBuilder(source *mqttcred.Source, name string) func(*paho.Conne
 		if err != nil {
 			return nil, err
 		}
-		fill(packet, current, name)
-		return packet, nil
+		return packet, fill(packet, current, name)
 	}
 }
 
-func fill(packet *paho.Connect, used mqttcred.Credentials, name string) {
-	packet.ClientID = used.ClientIDFor(name)
+func fill(packet *paho.Connect, used mqttcred.Credentials, name string) (err error) {
 	packet.Username, packet.UsernameFlag = used.Username, true
 	packet.Password, packet.PasswordFlag = []byte(used.Password), true
+	packet.ClientID, err = used.ClientIDFor(name)
+	return err
 }
 
 // Client keeps a connection with the tokens of a mounted Secret. It is safe for concurrent use.
@@ -129,6 +129,13 @@ func (c *Client) connect(ctx context.Context, used mqttcred.Credentials, end con
 	if err != nil {
 		return nil, err
 	}
+	packet := &paho.Connect{KeepAlive: keepAlive, CleanStart: true}
+	if err := fill(packet, used, c.o.Name); err != nil {
+		return nil, err
+	}
+	if c.o.Configure != nil {
+		c.o.Configure(packet)
+	}
 	dialing, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	wire, err := (&tls.Dialer{Config: trust}).DialContext(dialing, "tcp", net.JoinHostPort(used.Host, used.Port))
@@ -144,11 +151,6 @@ func (c *Client) connect(ctx context.Context, used mqttcred.Credentials, end con
 		OnServerDisconnect: func(d *paho.Disconnect) { end(fmt.Errorf("the broker ended the connection: reason %#x", d.ReasonCode)) },
 		OnClientError:      func(err error) { end(fmt.Errorf("the connection is lost: %w", err)) },
 	})
-	packet := &paho.Connect{KeepAlive: keepAlive, CleanStart: true}
-	fill(packet, used, c.o.Name)
-	if c.o.Configure != nil {
-		c.o.Configure(packet)
-	}
 	answer, err := client.Connect(ctx, packet)
 	switch {
 	case err == nil:
