@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -52,6 +54,9 @@ func TestManifests(t *testing.T) {
 			},
 			"ServiceMonitor": func(o *unstructured.Unstructured) error {
 				return unstructured.SetNestedField(o.Object, "x", "spec", "endpoint")
+			},
+			"Kustomization": func(o *unstructured.Unstructured) error {
+				return unstructured.SetNestedField(o.Object, "x", "spec", "healthCheckExpr")
 			},
 		} {
 			var objects []*unstructured.Unstructured
@@ -90,7 +95,11 @@ func shipped(t *testing.T, c *cluster.Cluster) map[string][]*unstructured.Unstru
 			kustomize(installation+" with "+filepath.Base(component), overlay(t, installation, component))
 		}
 	}
-	for _, file := range manifestFiles(t, filepath.Join(apiserver.Root(), "examples")) {
+	files := manifestFiles(t, filepath.Join(apiserver.Root(), "examples"))
+	for _, tool := range []string{"argocd", "flux"} {
+		files = append(files, manifestFiles(t, filepath.Join(apiserver.Root(), "config", tool))...)
+	}
+	for _, file := range files {
 		objects, err := cluster.LoadFile(file)
 		must(t, err)
 		name, err := filepath.Rel(apiserver.Root(), file)
@@ -134,7 +143,7 @@ func manifestFiles(t *testing.T, folder string) (files []string) {
 }
 
 // accepted has the API server take everything, by kubectl, without keeping it: save for the namespaces, without which it
-// could not look at what is in them, and for a ServiceMonitor, which it does not know and its own types judge.
+// could not look at what is in them, and for kinds that it does not know: their own types judge those.
 func accepted(t *testing.T, c *cluster.Cluster, objects []*unstructured.Unstructured) error {
 	t.Helper()
 	var documents []string
@@ -146,8 +155,12 @@ func accepted(t *testing.T, c *cluster.Cluster, objects []*unstructured.Unstruct
 		if err != nil {
 			return err
 		}
-		if object.GetKind() == "ServiceMonitor" {
-			if err := yaml.UnmarshalStrict(text, &monitoringv1.ServiceMonitor{}); err != nil {
+		foreign := map[schema.GroupKind]any{
+			{Group: "monitoring.coreos.com", Kind: "ServiceMonitor"}:      &monitoringv1.ServiceMonitor{},
+			{Group: "kustomize.toolkit.fluxcd.io", Kind: "Kustomization"}: &kustomizev1.Kustomization{},
+		}
+		if kind, known := foreign[object.GroupVersionKind().GroupKind()]; known {
+			if err := yaml.UnmarshalStrict(text, kind); err != nil {
 				return err
 			}
 			continue
