@@ -205,8 +205,9 @@ func importTable() map[string]rule {
 				apimachinery, "github.com/google/cel-go", "github.com/yuin/gopher-lua", "sigs.k8s.io/cli-utils", "sigs.k8s.io/yaml",
 			},
 		},
-		"test/install": {why: "installs, upgrades and uninstalls, in the right and in the wrong order, with what is shipped for that"},
-		"test/tenancy": {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
+		"test/install":    {why: "installs, upgrades and uninstalls, in the right and in the wrong order, with what is shipped for that"},
+		"test/tenancy":    {why: "tries as a tenant what must not succeed, against the manager's own process and rights"},
+		"test/clienttest": {why: "what every client that lives on a mounted Secret must do", ours: []string{"pkg/mqttcred", "test/stage"}, third: []string{"github.com/google/go-cmp"}},
 		"test/stage": {
 			why: "a broker and a mounted Secret whose tokens it takes",
 			ours: []string{
