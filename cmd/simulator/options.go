@@ -33,7 +33,7 @@ type options struct {
 	names                                         []string
 	certificateFile, keyFile, caFile, writeCA     string
 	printCA                                       bool
-	keys, instances                               []string
+	keys, roles, instances                        []string
 	quotas                                        state.Quotas
 	switches                                      state.Switches
 	latency, clockSkew                            time.Duration
@@ -55,6 +55,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.writeCA, "write-ca", "", "file to write the CA certificate to")
 	flags.BoolVar(&o.printCA, "print-ca", false, "print the CA certificate at start")
 	flags.StringArrayVar(&o.keys, "access-key", []string{defaultKey}, "AccessKey as account/id/secret, or account/id/secret/security-token for a temporary one; repeatable")
+	flags.StringArrayVar(&o.roles, "role", nil, "RAM role as account/name, account/name/provider for tokens of an OIDC provider, or account/name/provider/subject for those of one service account; repeatable")
 	flags.StringArrayVar(&o.instances, "instance", []string{defaultInstance}, "instance as account/region/id, or account/region/id/topic/topic... where only these parent topics exist; repeatable")
 	o.addBehaviourFlags(flags)
 }
@@ -82,6 +83,9 @@ func (o *options) addBehaviourFlags(flags *pflag.FlagSet) {
 func (o *options) simulator() (simulator.Options, error) {
 	accounts, err := parseKeys(o.keys)
 	if err != nil {
+		return simulator.Options{}, err
+	}
+	if err := addRoles(accounts, o.roles); err != nil {
 		return simulator.Options{}, err
 	}
 	instances, err := parseInstances(o.instances)
@@ -130,6 +134,25 @@ func parseKeys(flags []string) ([]state.Account, error) {
 		accounts[at].Keys = append(accounts[at].Keys, key)
 	}
 	return accounts, nil
+}
+
+func addRoles(accounts []state.Account, flags []string) error {
+	for _, flag := range flags {
+		parts := strings.SplitN(flag, "/", 4)
+		at := slices.IndexFunc(accounts, func(a state.Account) bool { return a.ID == parts[0] })
+		if len(parts) < 2 || slices.Contains(parts, "") || at < 0 {
+			return fmt.Errorf("--role %q is not of the form account/name, or the account has no --access-key", flag)
+		}
+		role := state.Role{ARN: "acs:ram::" + parts[0] + ":role/" + parts[1]}
+		if len(parts) > 2 {
+			role.OIDCProviderARN = "acs:ram::" + parts[0] + ":oidc-provider/" + parts[2]
+		}
+		if len(parts) > 3 {
+			role.OIDCSubject = parts[3]
+		}
+		accounts[at].Roles = append(accounts[at].Roles, role)
+	}
+	return nil
 }
 
 func parseInstances(flags []string) ([]state.Instance, error) {

@@ -45,6 +45,7 @@ func parse(t *testing.T, arguments ...string) *options {
 
 func TestFlags(t *testing.T) {
 	o := parse(t, "--access-key=a/k1/s1", "--access-key=b/k2/s2", "--access-key=a/STS.k3/s3/token/with/slashes",
+		"--role=a/machine", "--role=b/mqtt/ack/system:serviceaccount:x:y",
 		"--instance=a/cn-hangzhou/post-cn-a/factory/office", "--instance=b/cn-beijing/post-cn-b",
 		"--quota-apply=0", "--cut-on-next-use", "--revocation-delay=2s", "--latency=1s", "--clock-skew=-20m",
 		`--fault={"kind":"DropReply","times":2}`)
@@ -53,12 +54,21 @@ func TestFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	var keys []string
+	var roles []state.Role
 	for _, account := range got.Accounts {
+		roles = append(roles, account.Roles...)
 		for _, key := range account.Keys {
 			keys = append(keys, account.ID+" "+key.ID+" "+key.Secret.Reveal()+" "+key.SecurityToken.Reveal())
 		}
 	}
 	if diff := cmp.Diff([]string{"a k1 s1 ", "a STS.k3 s3 token/with/slashes", "b k2 s2 "}, keys); diff != "" {
+		t.Error(diff)
+	}
+	wantRoles := []state.Role{
+		{ARN: "acs:ram::a:role/machine"},
+		{ARN: "acs:ram::b:role/mqtt", OIDCProviderARN: "acs:ram::b:oidc-provider/ack", OIDCSubject: "system:serviceaccount:x:y"},
+	}
+	if diff := cmp.Diff(wantRoles, roles); diff != "" {
 		t.Error(diff)
 	}
 	wantInstances := []state.Instance{
@@ -84,6 +94,8 @@ func TestFlagsAreRefused(t *testing.T) {
 	for sentence, argument := range map[string]string{
 		"a key without a secret":        "--access-key=a/SECRET-canary",
 		"an empty part of a key":        "--access-key=a//SECRET-canary",
+		"a role without a name":         "--role=demo",
+		"a role of nobody":              "--role=nobody/mqtt",
 		"an instance without a region":  "--instance=a/post-cn-a",
 		"a fault that is not JSON":      "--fault=DropReply",
 		"a fault with a typing error":   `--fault={"knd":"DropReply"}`,

@@ -102,7 +102,7 @@ func (c *cloud) install(t *testing.T, sts *peer, metadata string) {
 
 // oidcToken is a service account's token as far as anybody here looks into it.
 func oidcToken(expires time.Time) string {
-	claims := fmt.Sprintf(`{"sub":"system:serviceaccount:mqtt:manager","exp":%d}`, expires.Unix())
+	claims := fmt.Sprintf(`{"sub":"system:serviceaccount:mqtt:manager","aud":["sts.aliyuncs.com"],"exp":%d}`, expires.Unix())
 	return "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "." + canaryOIDC
 }
 

@@ -96,8 +96,9 @@ func (c cloud) alive(ctx context.Context) ([]issued, error) {
 
 // counted are the calls of an operation, and those that failed by code.
 type counted struct {
-	Total int            `json:"total"`
-	Codes map[string]int `json:"codes"`
+	Total  int            `json:"total"`
+	Failed int            `json:"failed"`
+	Codes  map[string]int `json:"codes"`
 }
 
 func (c cloud) calls(ctx context.Context) (calls map[string]counted, err error) {

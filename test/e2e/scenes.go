@@ -23,8 +23,9 @@ const (
 	alarms    = "factory/line-a/press/alarms"
 	pressID   = "GID_line_a@@@line-a-press"
 
-	// seenWithin is how long the kubelet may take to bring a change into a mounted volume; it promises 90 s.
-	seenWithin = 100 * time.Second
+	// seenWithin is how long the kubelet may take to bring a change into a mounted volume; it promises 90 s
+	// where nobody is busy.
+	seenWithin = 2 * time.Minute
 	// cutWithin is how long it may take until the broker cuts a client off whose tokens are revoked.
 	cutWithin = 30 * time.Second
 	// slowCalls is how long the service holds its answers back while the operator is killed.

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -86,7 +86,11 @@ func (w *world) installOperator(ctx context.Context) error {
 			return fmt.Errorf("adapting %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
-	if err := w.node.ApplyAll(ctx, shipped...); err != nil {
+	ca := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"namespace": managerNamespace, "name": "cloud-ca"},
+		"data": map[string]any{"ca.crt": w.cloud.CA},
+	}}
+	if err := w.node.ApplyAll(ctx, append(shipped, ca)...); err != nil {
 		return err
 	}
 	if _, err := w.node.Ask(ctx, "-n", managerNamespace, "rollout", "status", "deployment/"+managerName, "--timeout=60s"); err != nil {
@@ -110,11 +114,14 @@ func (w *world) adapt(object *unstructured.Unstructured) error {
 
 func (w *world) adaptDeployment(object *unstructured.Unstructured) error {
 	err := onNode(object, "manager", func(container map[string]any) error {
+		api := fmt.Sprintf("localhost:%d", w.cloud.APIPort)
 		arguments, _, err := unstructured.NestedStringSlice(container, "args")
-		container["args"] = anys(append(arguments, fmt.Sprintf("--allowed-endpoints=localhost:%d", w.cloud.APIPort)))
-		return err
+		container["args"] = anys(append(arguments, "--allowed-endpoints="+api, "--manager-identity-namespaces=mqtt-system"))
+		environment, _, fault := unstructured.NestedSlice(container, "env")
+		container["env"] = append(environment, map[string]any{"name": "ALIBABA_CLOUD_STS_ENDPOINT", "value": api})
+		return errors.Join(err, fault)
 	})
-	return firstOf(err, unstructured.SetNestedField(object.Object, int64(1), "spec", "replicas"))
+	return errors.Join(err, unstructured.SetNestedField(object.Object, int64(1), "spec", "replicas"))
 }
 
 // onNode has the first container of a workload run an image that is there, on the node's network.
@@ -150,13 +157,6 @@ func anys(texts []string) []any {
 	return all
 }
 
-func firstOf(faults ...error) error {
-	if i := slices.IndexFunc(faults, func(err error) bool { return err != nil }); i >= 0 {
-		return faults[i]
-	}
-	return nil
-}
-
 // declare applies the grants before their instance: whatever the order, it converges.
 func (w *world) declare(ctx context.Context) error {
 	if err := w.apply(ctx, "line.yaml", nil); err != nil {
@@ -167,15 +167,24 @@ func (w *world) declare(ctx context.Context) error {
 	}
 	// The API server's admission knows new kinds within half a minute; whoever is refused until then tries again later.
 	for _, question := range []string{
-		"-n mqtt-system wait --for=condition=Ready mqi/factory --timeout=150s",
+		"-n mqtt-system wait --for=condition=Ready mqi --all --timeout=150s",
 		"-n " + line + " wait --for=condition=Ready mtg --all --timeout=150s",
 	} {
 		if _, err := w.node.Ask(ctx, strings.Fields(question)...); err != nil {
 			return err
 		}
 	}
-	w.Held("`kubectl wait --for=condition=Ready` ends for the instance and for all grants")
-	return w.show(ctx, "get", "mtg", "-n", line)
+	w.Held("`kubectl wait --for=condition=Ready` ends for the instances and for all grants")
+	calls, err := w.cloud.calls(ctx)
+	if err != nil {
+		return err
+	}
+	assumed := calls["AssumeRoleWithOIDC"]
+	if succeeded := assumed.Total - assumed.Failed; succeeded < 1 {
+		return fmt.Errorf("nobody has assumed the role: %+v", assumed)
+	}
+	w.Held("instance factory-by-role has no AccessKey: the manager's service account has assumed a RAM role")
+	return errors.Join(w.show(ctx, "get", "mqi", "-n", "mqtt-system"), w.show(ctx, "get", "mtg", "-n", line))
 }
 
 // apply fills a manifest in and applies it as `kubectl apply --server-side` does, with strict validation.

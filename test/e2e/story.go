@@ -7,7 +7,7 @@ func plot() []story.Step[*world] {
 		{Title: "A cluster with a node, and images that nobody pulls", Run: (*world).importImages},
 		{Title: "The cloud's stand-in, as a pod", Run: (*world).startCloud},
 		{Title: "The operator, as its own Deployment under its own rights", Run: (*world).installOperator},
-		{Title: "The platform team declares its instance, an application team its grants", Run: (*world).declare},
+		{Title: "The platform team declares its instances, an application team its grants", Run: (*world).declare},
 		{Title: "Pods connect with nothing but the files of their Secrets", Run: (*world).connectClients},
 		{Title: "The examples run as they are shipped: many pods with one grant, a grant for each pod, an environment", Run: (*world).runExamples},
 		{Title: "A renewal reaches the mounted volume, and the client goes on without a reconnect", Run: (*world).renew},

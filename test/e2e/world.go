@@ -16,7 +16,7 @@ import (
 
 const (
 	// storyWithin bounds the story; it takes about half of it.
-	storyWithin = 12 * time.Minute
+	storyWithin = 15 * time.Minute
 	tailLines   = 30
 	// tidyWithin bounds what is done to a cluster that stays.
 	tidyWithin = 5 * time.Minute

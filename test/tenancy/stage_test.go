@@ -136,7 +136,7 @@ func (s *stage) startCloud() {
 // ownIdentity is what the cluster's webhook would put into the manager's pod: a role for its service account.
 func (s *stage) ownIdentity() []string {
 	s.t.Helper()
-	claims := fmt.Sprintf(`{"sub":"system:serviceaccount:%s","exp":%d}`, cluster.ManagerAccount(), time.Now().Add(time.Hour).Unix())
+	claims := fmt.Sprintf(`{"sub":"system:serviceaccount:%s","aud":["sts.aliyuncs.com"],"exp":%d}`, cluster.ManagerAccount(), time.Now().Add(time.Hour).Unix())
 	presented := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
 	tokenFile, caFile := filepath.Join(folder, "oidc-token"), filepath.Join(folder, "sts-ca.crt")
 	must(s.t, os.WriteFile(tokenFile, []byte(presented), 0o600))

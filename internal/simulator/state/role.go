@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	instanceSession = 6 * time.Hour
 	// temporaryPrefix begins the id of every temporary key.
 	temporaryPrefix = "STS."
+	// oidcAudience is whom the token of a cluster's service account is for.
+	oidcAudience = "sts.aliyuncs.com"
 )
 
 // Role is a RAM role. Every key of its own account may assume it.
@@ -35,6 +38,8 @@ type Role struct {
 	ARN string
 	// OIDCProviderARN names the identity provider whose tokens assume the role; empty: none does.
 	OIDCProviderARN string
+	// OIDCSubject is whose tokens these must be, as "oidc:sub" in the role's trust policy says it; empty: anybody's.
+	OIDCSubject string
 	// ExternalID must accompany a key that assumes the role, unless empty.
 	ExternalID string
 }
@@ -66,19 +71,21 @@ func (s *State) AssumeRole(keyID, externalID string, request SessionRequest) (Se
 	return s.begin(held, request)
 }
 
-// AssumeRoleWithOIDC makes a temporary key for whoever presents a token of the role's identity provider. The token's
-// signature is not checked: nobody signs here.
+// AssumeRoleWithOIDC makes a temporary key for whoever presents a token of the role's identity provider, for the audience
+// that clusters use. The token's signature is not checked: nobody signs here.
 func (s *State) AssumeRoleWithOIDC(providerARN string, presented token.Value, request SessionRequest) (Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.checkOIDC(presented); err != nil {
+	claims, err := s.readOIDC(presented)
+	if err != nil {
 		return Session{}, err
 	}
 	held, known := s.roles[request.RoleARN]
 	switch {
 	case !known:
 		return Session{}, noSuchRole()
-	case held.OIDCProviderARN == "", held.OIDCProviderARN != providerARN:
+	case held.OIDCProviderARN == "", held.OIDCProviderARN != providerARN,
+		!slices.Contains(claims.Audience, oidcAudience), held.OIDCSubject != "" && held.OIDCSubject != claims.Subject:
 		return Session{}, mayNotAssume("AuthenticationFail.NoPermission")
 	}
 	return s.begin(held, request)
@@ -112,26 +119,44 @@ func (r Role) Name() string {
 	return name
 }
 
-// checkOIDC reads a token's claims.
-func (s *State) checkOIDC(presented token.Value) error {
+// oidcClaims are what a token says.
+type oidcClaims struct {
+	Subject  string   `json:"sub"`
+	Audience audience `json:"aud"`
+	Expires  *float64 `json:"exp"`
+}
+
+// audience is one text or a list of them, as RFC 7519 has it.
+type audience []string
+
+// UnmarshalJSON reads either.
+func (a *audience) UnmarshalJSON(text []byte) error {
+	var one string
+	if json.Unmarshal(text, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	var all []string
+	err := json.Unmarshal(text, &all)
+	*a = all
+	return err
+}
+
+// readOIDC reads a token's claims, and refuses one that has ended.
+func (s *State) readOIDC(presented token.Value) (oidcClaims, error) {
+	var read oidcClaims
 	parts := strings.Split(presented.Reveal(), ".")
 	if len(parts) != 3 {
-		return invalidOIDCToken()
+		return read, invalidOIDCToken()
 	}
-	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return invalidOIDCToken()
-	}
-	var read struct {
-		Expires *float64 `json:"exp"`
-	}
-	if json.Unmarshal(claims, &read) != nil || read.Expires == nil {
-		return invalidOIDCToken()
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(text, &read) != nil || read.Expires == nil {
+		return read, invalidOIDCToken()
 	}
 	if float64(s.Now().Unix()) >= *read.Expires {
-		return expiredOIDCToken()
+		return read, expiredOIDCToken()
 	}
-	return nil
+	return read, nil
 }
 
 func (s *State) begin(held ownedRole, request SessionRequest) (Session, error) {

@@ -24,11 +24,15 @@ const (
 )
 
 func withRole(options *state.Options) {
-	options.Accounts[0].Roles = []state.Role{{ARN: role, OIDCProviderARN: provider}}
+	options.Accounts[0].Roles = []state.Role{{ARN: role, OIDCProviderARN: provider, OIDCSubject: subject}}
 }
 
-func claims(expires time.Time) string {
-	return "e30." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, expires.Unix())) + ".s"
+const subject = "system:serviceaccount:mqtt:manager"
+
+func claims(expires time.Time) string { return claim(subject, `"sts.aliyuncs.com"`, expires) }
+
+func claim(subject, audience string, expires time.Time) string {
+	return "e30." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":%q,"aud":%s,"exp":%d}`, subject, audience, expires.Unix())) + ".s"
 }
 
 // assume makes an unsigned call and returns the status and the body.
@@ -59,6 +63,7 @@ func text(t *testing.T, response *http.Response) string {
 }
 
 func TestARoleIsAssumedByItsOwnProvidersTokenOnly(t *testing.T) {
+	soon := time.Now().Add(time.Hour)
 	for sentence, row := range map[string]struct {
 		change map[string]string
 		status int
@@ -69,6 +74,10 @@ func TestARoleIsAssumedByItsOwnProvidersTokenOnly(t *testing.T) {
 		"a role that is none":      {change: map[string]string{"RoleArn": "x"}, status: 404, code: "EntityNotExist.Role"},
 		"a token that has ended":   {change: map[string]string{"OIDCToken": claims(time.Now().Add(-time.Hour))}, status: 400, code: "AuthenticationFail.OIDCToken.Expired"},
 		"a token that is none":     {change: map[string]string{"OIDCToken": "x"}, status: 400, code: "AuthenticationFail.OIDCToken.Invalid"},
+		"one for several services": {change: map[string]string{"OIDCToken": claim(subject, `["x", "sts.aliyuncs.com"]`, soon)}, status: 200, code: "STS."},
+		"one for another service":  {change: map[string]string{"OIDCToken": claim(subject, `"x"`, soon)}, status: 403, code: "AuthenticationFail.NoPermission"},
+		"one of somebody else":     {change: map[string]string{"OIDCToken": claim("x", `"sts.aliyuncs.com"`, soon)}, status: 403, code: "AuthenticationFail.NoPermission"},
+		"an audience that is none": {change: map[string]string{"OIDCToken": claim(subject, "{}", soon)}, status: 400, code: "AuthenticationFail.OIDCToken.Invalid"},
 		"no token":                 {change: map[string]string{"OIDCToken": ""}, status: 400, code: "MissingOIDCToken"},
 		"too short a session":      {change: map[string]string{"DurationSeconds": "899"}, status: 400, code: "InvalidParameter.DurationSeconds"},
 		"too long a session":       {change: map[string]string{"DurationSeconds": "3601"}, status: 400, code: "InvalidParameter.DurationSeconds"},
