@@ -18,6 +18,7 @@ VERSION   ?= dev
 IMAGE     ?= manager
 COLD      ?=
 E2E_ARGS  ?=
+UNINSTALL_ARGS ?=
 
 TOOL     := hack/tools/tool.sh
 COMMANDS := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go))
@@ -51,6 +52,10 @@ build-installer: manifests ## Write dist/install.yaml: CRDs, RBAC and the manage
 	@mkdir -p dist
 	@kustomize=$$($(TOOL) kustomize); "$$kustomize" build $(INSTALL) > dist/.install.yaml && mv dist/.install.yaml dist/install.yaml
 	@echo "wrote dist/install.yaml"
+
+.PHONY: uninstall
+uninstall: ## Say what uninstalling from kubectl's cluster would take away; UNINSTALL_ARGS=--yes does it, in the right order.
+	@hack/uninstall.sh $(UNINSTALL_ARGS)
 
 ##@ Check
 

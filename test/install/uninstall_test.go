@@ -9,13 +9,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/internal/credsecret"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/apiserver"
+	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
 
 // What hack/uninstall.sh ends with.
@@ -48,7 +52,26 @@ func TestUninstalling(t *testing.T) {
 			s.uninstall(done, "--yes")
 			s.says("no token is alive", nil, s.alive())
 		}},
+		{"while the service is down, and nobody wants to wait", func(s *stage, _ func()) {
+			before := s.alive()
+			s.goDown()
+			said := s.uninstall(done, "--yes", "--wait", "25", "--leave-live")
+			s.says("what stays alive, and until when", before, ends(said))
+			s.says("it was said what stays alive", before, s.alive())
+			s.comeBack()
+		}},
+		{"with a grant that abandons its tokens", func(s *stage, _ func()) {
+			s.kubectl("patch", "mtg", "press-1", "-n", home, "--type=merge", "-p", `{"spec":{"deletionPolicy":"Abandon"}}`)
+			if said := s.uninstall(done); !strings.Contains(said, "Abandon") || !strings.Contains(said, "\n  "+home+"/press-1\n") || strings.Contains(said, "\n  "+home+"/press-2\n") {
+				s.t.Error("it does not say what is left to expire")
+			}
+			s.uninstall(done, "--yes")
+			if alive := s.alive(); len(alive) != 2 {
+				s.t.Errorf("%d tokens are alive, want the two of the grant that abandons them", len(alive))
+			}
+		}},
 		{"the manager first, and it does not come back", func(s *stage, stop func()) {
+			s.bind()
 			before := s.alive()
 			stop()
 			s.kubectl("delete", "deployment", "-n", "mqtt-token-system", "mqtt-token-operator-manager")
@@ -96,6 +119,17 @@ func TestUninstalling(t *testing.T) {
 			s.nothingIsLeft()
 		})
 	}
+}
+
+// bind gives a manager that serves some namespaces only its rights in one: it keeps them until it has revoked.
+func (s *stage) bind() {
+	s.t.Helper()
+	account := cluster.ManagerAccount()
+	s.create(&rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: home, Name: account.Name, Finalizers: []string{v1alpha1.GrantFinalizer}},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: account.Name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account.Namespace, Name: account.Name}},
+	})
 }
 
 // uninstall runs the script and returns what it said.
@@ -153,6 +187,11 @@ func (s *stage) nothingIsLeft() {
 		if !apierrors.IsNotFound(err) && !apimeta.IsNoMatchError(err) {
 			s.t.Errorf("%s %s is left: %v", object.GetKind(), object.GetName(), err)
 		}
+	}
+	var bindings rbacv1.RoleBindingList
+	must(s.t, s.List(s.t.Context(), &bindings, client.InNamespace(home)))
+	if len(bindings.Items) > 0 {
+		s.t.Errorf("%d RoleBindings are left", len(bindings.Items))
 	}
 	var secrets corev1.SecretList
 	must(s.t, s.List(s.t.Context(), &secrets, client.MatchingFields{"type": credsecret.Type}))
