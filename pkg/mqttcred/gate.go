@@ -3,7 +3,8 @@ package mqttcred
 import "time"
 
 const (
-	// firstWait is how long a client stays away after a failure, longestWait at most; each failure in a row doubles it.
+	// firstWait is how long a client stays away after a failure, longestWait at most; each failure in a row doubles it, and
+	// chance adds to it.
 	firstWait   = time.Second
 	longestWait = time.Minute
 	// firstWaitDead and longestWaitDead are the same for credentials that the broker does not take any more: others will
@@ -42,8 +43,9 @@ func (g *gate) opensAt(c Credentials) time.Time {
 	return g.opens
 }
 
-// ended notes the end of a connection that lasted so long; zero: it never came to be.
-func (g *gate) ended(used Credentials, why Ending, lasted time.Duration, now time.Time) {
+// ended notes the end of a connection that lasted so long; zero: it never came to be. Luck, at least 0 and below 1, makes the
+// wait longer, by half of it at most: clients that were cut off together must not come back together.
+func (g *gate) ended(used Credentials, why Ending, lasted time.Duration, now time.Time, luck float64) {
 	if !used.isSame(g.used) || lasted >= stable {
 		g.fails = 0
 	}
@@ -57,6 +59,7 @@ func (g *gate) ended(used Credentials, why Ending, lasted time.Duration, now tim
 		return
 	case Lost:
 	}
-	g.opens = now.Add(min(first<<min(g.fails, 16), longest))
+	wait := min(first<<min(g.fails, 16), longest)
+	g.opens = now.Add(wait + time.Duration(luck*float64(wait)/2))
 	g.fails++
 }

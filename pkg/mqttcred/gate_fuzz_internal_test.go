@@ -16,16 +16,16 @@ func FuzzGate(f *testing.F) {
 		now, used, other := began, Credentials{Password: "1"}, Credentials{Password: "2"}
 		for tries, b := range script {
 			// An odd number is a refusal; the rest is how long the connection lasted.
-			why, lasted := Ending(b&1), time.Duration(b>>1)*time.Second/2
+			why, lasted, luck := Ending(b&1), time.Duration(b>>1)*time.Second/2, float64(b)/256
 			now = now.Add(lasted)
-			g.ended(used, why, lasted, now)
-			twin.ended(used, why, lasted, now)
+			g.ended(used, why, lasted, now, luck)
+			twin.ended(used, why, lasted, now, luck)
 			opens := g.opensAt(used)
 			first, longest := firstWait, longestWait
 			if why == Refused {
 				first, longest = firstWaitDead, longestWaitDead
 			}
-			if wait := opens.Sub(now); wait < first || wait > longest {
+			if wait := opens.Sub(now); wait < first || wait > longest+longest/2 {
 				t.Fatalf("after ending %d of a connection of %s it waits for %s", why, lasted, wait)
 			}
 			if !opens.Equal(twin.opensAt(used)) {

@@ -23,12 +23,14 @@ func TestWhenAClientMayConnect(t *testing.T) {
 	}
 	for sentence, tc := range map[string]struct {
 		endings []ending // of one, all at noon
+		luck    float64
 		asked   Credentials
 		want    time.Duration // from noon; negative: at once
 	}{
 		"at once at first":                         {asked: one, want: -1},
 		"a second after a failure":                 {endings: times(1, ending{why: Lost}), asked: one, want: time.Second},
 		"later after each in a row":                {endings: times(4, ending{why: Lost}), asked: one, want: 8 * time.Second},
+		"by chance half as much later":             {endings: times(4, ending{why: Lost}), luck: 0.5, asked: one, want: 10 * time.Second},
 		"within a minute at most":                  {endings: times(100, ending{why: Lost}), asked: one, want: time.Minute},
 		"a second after a connection that held":    {endings: append(times(9, ending{why: Lost}), ending{Lost, time.Minute}), asked: one, want: time.Second},
 		"not earlier after one that did not":       {endings: append(times(3, ending{why: Lost}), ending{Lost, 29 * time.Second}), asked: one, want: 8 * time.Second},
@@ -41,7 +43,7 @@ func TestWhenAClientMayConnect(t *testing.T) {
 		t.Run(sentence, func(t *testing.T) {
 			var g gate
 			for _, e := range tc.endings {
-				g.ended(one, e.why, e.lasted, noon)
+				g.ended(one, e.why, e.lasted, noon, tc.luck)
 			}
 			want := noon.Add(tc.want)
 			if tc.want < 0 {

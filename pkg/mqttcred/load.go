@@ -46,9 +46,9 @@ const noTokens = "[]"
 // attempts is how often Load starts again. The kubelet swaps at most once in many seconds, so the second succeeds.
 const attempts = 3
 
-// Load reads the folder that a token Secret of format Files is mounted at, or the one that it has in a projected volume. All files come from the same version of the
-// Secret, even while the kubelet replaces them: Load reads where one symbolic link points to, and starts again if the
-// link points elsewhere afterwards, because the files may have been deleted in between.
+// Load reads the folder that a token Secret of format Files is mounted at, or the one that it has in a projected volume. All
+// files come from the same version of the Secret, even while the kubelet replaces them: Load reads where one symbolic link
+// points to, and starts again if the link points elsewhere afterwards, because the files may have been deleted in between.
 // Load again before every connect.
 func Load(dir string) (Credentials, error) {
 	for range attempts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -132,7 +133,7 @@ func (s *Source) Newer(ctx context.Context, than Credentials) (Credentials, erro
 func (s *Source) Ended(used Credentials, why Ending, lasted time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held.gate.ended(used, why, lasted, s.now())
+	s.held.gate.ended(used, why, lasted, s.now(), rand.Float64()) //nolint:gosec // nobody is kept out by it
 }
 
 // ErrReconnect is what Refresh returns when newer credentials cannot be uploaded, or the broker did not take them.
