@@ -31,11 +31,14 @@ mkdir "$scratch/bridge"
 printf 'connection x\naddress 127.0.0.1:1\nbridge_reload_type immediate\nnonsense\n' >"$scratch/probe.conf"
 if mosquitto -c "$scratch/probe.conf" 2>&1 | grep -q 'variable "bridge_reload_type"'; then reloads=; else reloads=1; fi
 
+# current is where the files really are: the kubelet writes a new folder for each version, and moves a link to it.
+current() { dirname "$(readlink -f "$folder/tokens.json")"; }
+
 # copy takes over bridge.conf as the operator made it; it fails while there are no tokens.
 copy() {
-  version=$(readlink "$folder/..data")
-  grep -q '^remote_password .' "$folder/$version/bridge.conf" || return 1
-  cp "$folder/$version/bridge.conf" "$scratch/new"
+  version=$(current)
+  grep -q '^remote_password .' "$version/bridge.conf" || return 1
+  cp "$version/bridge.conf" "$scratch/new"
   if [ -z "$reloads" ]; then sed -i '/^bridge_reload_type/d' "$scratch/new"; fi
   mv "$scratch/new" "$scratch/bridge/bridge.conf"
 }
@@ -47,7 +50,7 @@ start() {
 
 known= bridged=
 while :; do
-  if [ "$(readlink "$folder/..data")" != "$known" ]; then
+  if [ "$(current)" != "$known" ]; then
     if ! copy; then
       # Without a bridge it serves local clients on, and does not try dead tokens again and again.
       rm -f "$scratch/bridge/bridge.conf"

@@ -59,19 +59,24 @@ public final class Client {
     }
 
     boolean isChanged() throws IOException {
-      return !current().equals(version);
+      try {
+        return !current().equals(version);
+      } catch (NoSuchFileException replaced) {
+        return true;
+      }
     }
   }
 
+  /** Where the files really are: the kubelet writes a new folder for each version, and moves a link to it. */
   private static Path current() throws IOException {
-    return Files.readSymbolicLink(FOLDER.resolve("..data"));
+    return FOLDER.resolve("tokens.json").toRealPath().getParent();
   }
 
   private static Secret load() throws IOException {
     while (true) {
       Path version = current();
       Map<String, String> files = new HashMap<>();
-      try (var names = Files.list(FOLDER.resolve(version))) {
+      try (var names = Files.list(version)) {
         for (Path name : names.toList()) {
           files.put(name.getFileName().toString(), Files.readString(name));
         }
@@ -85,8 +90,10 @@ public final class Client {
     }
   }
 
+  /** Waits for that long, and by chance half as long again: clients that were cut off together must not come back together. */
   private static void waitForChange(Secret secret, Duration atMost) throws IOException, InterruptedException {
-    for (Instant until = Instant.now().plus(atMost); !secret.isChanged() && Instant.now().isBefore(until); ) {
+    long most = (long) (atMost.toMillis() * (1 + Math.random() / 2));
+    for (Instant until = Instant.now().plusMillis(most); !secret.isChanged() && Instant.now().isBefore(until); ) {
       Thread.sleep(200);
     }
   }

@@ -7,8 +7,8 @@
 //   POD_NAME              tells the clients of a group apart
 
 import { createHash } from "node:crypto";
-import { readFileSync, readdirSync, readlinkSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync, readdirSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import mqtt from "mqtt";
 
@@ -19,16 +19,24 @@ const refused = [4, 5]; // bad user name or password, not authorized
 const patience = 10_000; // milliseconds, for an acknowledgement
 const longest = 60_000, longestDead = 600_000; // milliseconds between two attempts
 
-const current = () => readlinkSync(join(folder, "..data"));
-const changed = (version) => current() !== version;
+/** Where the files really are: the kubelet writes a new folder for each version, and moves a link to it. */
+const current = () => dirname(realpathSync(join(folder, "tokens.json")));
+
+function changed(version) {
+  try {
+    return current() !== version;
+  } catch (error) {
+    if (error.code !== "ENOENT") throw error;
+    return true; // it is being replaced
+  }
+}
 
 /** Returns a version of the Secret and its files, all of that version. */
 function load() {
   for (;;) {
     const version = current();
     try {
-      const at = join(folder, version);
-      const files = Object.fromEntries(readdirSync(at).map((name) => [name, readFileSync(join(at, name), "utf8")]));
+      const files = Object.fromEntries(readdirSync(version).map((name) => [name, readFileSync(join(version, name), "utf8")]));
       if (!changed(version)) return { version, files };
     } catch (error) {
       if (error.code !== "ENOENT") throw error; // it was replaced meanwhile
@@ -36,8 +44,9 @@ function load() {
   }
 }
 
+/** Waits for that long, and by chance half as long again: clients that were cut off together must not come back together. */
 async function waitForChange(version, atMost) {
-  for (const until = Date.now() + atMost; !changed(version) && Date.now() < until; ) await sleep(200);
+  for (const until = Date.now() + atMost * (1 + Math.random() / 2); !changed(version) && Date.now() < until; ) await sleep(200);
 }
 
 /** The grant's own or, for a grant of a group, one made of the pod's name. */

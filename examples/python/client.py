@@ -11,6 +11,7 @@ It reads the files before each CONNECT, uploads new tokens over the open connect
 import hashlib
 import json
 import os
+import random
 import re
 import ssl
 import time
@@ -31,28 +32,33 @@ def log(text):
     print(text, flush=True)
 
 
+def current():
+    """Where the files really are: the kubelet writes a new folder for each version, and moves a link to it."""
+    return os.path.dirname(os.path.realpath(os.path.join(FOLDER, "tokens.json")))
+
+
 def load():
     """Returns a version of the Secret and its files, all of that version."""
     while True:
-        version = os.readlink(os.path.join(FOLDER, "..data"))
-        folder = os.path.join(FOLDER, version)
+        version = current()
         try:
             files = {}
-            for name in os.listdir(folder):
-                with open(os.path.join(folder, name), encoding="utf-8") as file:
+            for name in os.listdir(version):
+                with open(os.path.join(version, name), encoding="utf-8") as file:
                     files[name] = file.read()
         except FileNotFoundError:
             continue  # it was replaced meanwhile
-        if os.readlink(os.path.join(FOLDER, "..data")) == version:
+        if not changed(version):
             return version, files
 
 
 def changed(version):
-    return os.readlink(os.path.join(FOLDER, "..data")) != version
+    return current() != version
 
 
 def wait_for_change(version, at_most):
-    until = time.monotonic() + at_most
+    """Waits for that long, and by chance half as long again: clients that were cut off together must not come back together."""
+    until = time.monotonic() + at_most * random.uniform(1, 1.5)
     while not changed(version) and time.monotonic() < until:
         time.sleep(0.2)
 

@@ -17,20 +17,22 @@ trap 'rm -rf "$XDG_CONFIG_HOME"' EXIT
 trap 'exit 0' INT TERM
 umask 077
 
+# current is where the files really are: the kubelet writes a new folder for each version, and moves a link to it.
+current() { dirname "$(readlink -f "$folder/tokens.json")"; }
+
 # credentials writes what to connect with, all from one version of the Secret; it fails while there is nothing.
 credentials() {
-  version=$(readlink "$folder/..data") || return 1
-  at=$folder/$version
-  [ -s "$at/password" ] || return 1
+  version=$(current)
+  [ -s "$version/password" ] || return 1
   {
-    echo "-h $(cat "$at/host")"
-    echo "-p $(cat "$at/port")"
-    echo "-i $(cat "$at/client-id")"
-    echo "-u $(cat "$at/username")"
-    echo "-P $(cat "$at/password")"
-    if [ -e "$at/ca.crt" ]; then echo "--cafile $at/ca.crt"; else echo "--capath /etc/ssl/certs"; fi
+    echo "-h $(cat "$version/host")"
+    echo "-p $(cat "$version/port")"
+    echo "-i $(cat "$version/client-id")"
+    echo "-u $(cat "$version/username")"
+    echo "-P $(cat "$version/password")"
+    if [ -e "$version/ca.crt" ]; then echo "--cafile $version/ca.crt"; else echo "--capath /etc/ssl/certs"; fi
   } 2>/dev/null >"$XDG_CONFIG_HOME/mosquitto_pub" || return 1
-  [ "$(readlink "$folder/..data")" = "$version" ]
+  [ "$(current)" = "$version" ]
 }
 
 number=0 refused=

@@ -3,8 +3,10 @@ package device
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -15,8 +17,10 @@ const (
 
 // Volume is a mounted Secret: files that change all at once.
 type Volume struct {
-	// Folder is where it is mounted.
+	// Folder is where its files are.
 	Folder string
+	// Projected says that this is a folder in a projected volume, beside those of others.
+	Projected bool
 
 	versions int
 }
@@ -24,25 +28,32 @@ type Volume struct {
 // Lay writes a Secret's data as the kubelet does: into a new folder, to which one symbolic link is then moved.
 func (v *Volume) Lay(data map[string][]byte) error {
 	v.versions++
-	version := "..version-" + strconv.Itoa(v.versions)
-	if err := os.MkdirAll(filepath.Join(v.Folder, version), secretFolderMode); err != nil {
+	version, root, within := "..version-"+strconv.Itoa(v.versions), v.Folder, ""
+	if v.Projected {
+		root, within = filepath.Split(v.Folder)
+	}
+	if err := os.MkdirAll(filepath.Join(root, version, within), secretFolderMode); err != nil {
 		return fmt.Errorf("mounting the Secret: %w", err)
 	}
-	link := filepath.Join(v.Folder, "..data")
+	link := filepath.Join(root, "..data")
 	before, err := os.Readlink(link)
 	if err != nil {
 		before = "" // the first version
 	}
 	for key, value := range data {
-		if err := os.WriteFile(filepath.Join(v.Folder, version, key), value, secretFileMode); err != nil {
+		if err := os.WriteFile(filepath.Join(root, version, within, key), value, secretFileMode); err != nil {
 			return fmt.Errorf("mounting the Secret: %w", err)
 		}
 	}
 	if err := errors.Join(os.Symlink(version, link+"_tmp"), os.Rename(link+"_tmp", link)); err != nil {
 		return fmt.Errorf("mounting the Secret: %w", err)
 	}
-	for key := range data {
-		err := os.Symlink(filepath.Join("..data", key), filepath.Join(v.Folder, key))
+	visible := slices.Collect(maps.Keys(data))
+	if v.Projected {
+		visible = []string{within}
+	}
+	for _, name := range visible {
+		err := os.Symlink(filepath.Join("..data", name), filepath.Join(root, name))
 		if err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("mounting the Secret: %w", err)
 		}
@@ -50,5 +61,5 @@ func (v *Volume) Lay(data map[string][]byte) error {
 	if before == "" {
 		return nil
 	}
-	return os.RemoveAll(filepath.Join(v.Folder, before))
+	return os.RemoveAll(filepath.Join(root, before))
 }

@@ -210,6 +210,30 @@ func TestTheExamplesKeepTheClientContract(t *testing.T) {
 	}
 }
 
+// The volume of a StatefulSet has a folder for each pod, and no link of its own in it.
+func TestTheExamplesFollowAFolderInAProjectedVolume(t *testing.T) {
+	for name, e := range examples() {
+		t.Run(name, func(t *testing.T) {
+			if !e.isThere() {
+				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
+			}
+			t.Parallel()
+			s := stage.NewProjected(t, time.Hour)
+			received := s.Listen()
+			p := start(t, e, s)
+			p.expect("^published 1$", "not connected|refused")
+			s.Issue(time.Hour)
+			if e.uploads {
+				p.expect("uploaded new tokens", "not connected|^connected")
+			}
+			s.RevokeAllButLast()
+			p.expect("^published", "not connected|refused|says")
+			drain(received)
+			await(t, received)
+		})
+	}
+}
+
 // The clients of a group compose their ids alike, in whatever language, with room for a pod's name or hardly any.
 func TestTheExamplesComposeTheSameClientIDs(t *testing.T) {
 	const podName = "a-pod.with-a-name-of-more-than-sixty-four-characters-5d8f7b9c6d-x2x4z"

@@ -49,16 +49,22 @@ type Stage struct {
 // New starts a simulator, and mounts the Secret of a client with tokens that last for so long.
 func New(t *testing.T, validity time.Duration) *Stage {
 	t.Helper()
-	return open(t, "GID_stage", ClientID, validity)
+	return open(t, "GID_stage", ClientID, validity, false)
+}
+
+// NewProjected is New for a Secret that is a folder in a projected volume.
+func NewProjected(t *testing.T, validity time.Duration) *Stage {
+	t.Helper()
+	return open(t, "GID_stage", ClientID, validity, true)
 }
 
 // NewGroup is New for a grant of a whole group: its Secret has no client id.
 func NewGroup(t *testing.T, groupID string, validity time.Duration) *Stage {
 	t.Helper()
-	return open(t, groupID, "", validity)
+	return open(t, groupID, "", validity, false)
 }
 
-func open(t *testing.T, groupID, clientID string, validity time.Duration) *Stage {
+func open(t *testing.T, groupID, clientID string, validity time.Duration, projected bool) *Stage {
 	t.Helper()
 	cloud, err := simulator.Start(t.Context(), simulator.Options{
 		Accounts:  []state.Account{{ID: "stage", Keys: []state.Key{{ID: keyID, Secret: token.NewValue("stage-secret")}}}},
@@ -81,7 +87,7 @@ func open(t *testing.T, groupID, clientID string, validity time.Duration) *Stage
 		t.Fatal(err)
 	}
 	s := &Stage{
-		t: t, Cloud: cloud, Volume: device.Volume{Folder: filepath.Join(t.TempDir(), "mqtt")},
+		t: t, Cloud: cloud, Volume: device.Volume{Folder: filepath.Join(t.TempDir(), "mqtt"), Projected: projected},
 		layout: credsecret.Layout{
 			Namespace: "stage", Name: "client", GrantName: "client", GrantUID: "uid", ClusterID: "cluster",
 			InstanceID: InstanceID, InstanceKey: "stage/stage", InstanceUID: "uid", KeyID: keyID,
