@@ -249,8 +249,9 @@ func TestTheExamplesComposeTheSameClientIDs(t *testing.T) {
 					t.Fatal(err)
 				}
 				s := stage.NewGroup(t, group, time.Hour)
-				e.environment = []string{"POD_NAME=" + podName}
-				start(t, e, s).expect("^published 1$", "not connected|refused")
+				pod := e
+				pod.environment = []string{"POD_NAME=" + podName}
+				start(t, pod, s).expect("^published 1$", "not connected|refused")
 				if diff := cmp.Diff([]string{want}, s.Cloud.Clients()); diff != "" {
 					t.Errorf("clients (-want +got):\n%s", diff)
 				}
