@@ -5,7 +5,7 @@
 # The manager is what takes finalizers off. Where none runs any more, this changes nothing: it prints what waits, which
 # tokens stay alive until when, and the commands that let go of them.
 #
-# Codes: 0 done; 2 wrong arguments; 3 tokens are still to be revoked: try again later; 4 something waits for a manager.
+# Codes: 0 done; 2 wrong arguments, or another manager than the named one; 3 tokens are still to be revoked: try again later; 4 something waits for a manager.
 set -euo pipefail
 
 namespace=mqtt-token-system
@@ -15,8 +15,9 @@ leave_live=
 running=
 
 usage() {
-  echo "usage: uninstall.sh [--yes] [--wait SECONDS] [--leave-live]
+  echo "usage: uninstall.sh [--yes] [--namespace NAME] [--wait SECONDS] [--leave-live]
   --yes         do it; without this nothing is changed
+  --namespace   where the manager is installed (default $namespace)
   --wait        how long to wait for each step (default $patience s; more than the manager's --revocation-deadline)
   --leave-live  go on although the ledger holds tokens; they stay alive until they expire" >&2
   exit 2
@@ -26,6 +27,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --yes) confirmed=1 ;;
     --leave-live) leave_live=1 ;;
+    --namespace) namespace=${2:-}; shift; [[ $namespace =~ ^[a-z0-9]([a-z0-9-]*[a-z0-9])?$ ]] || usage ;;
     --wait) patience=${2:-}; shift; [[ $patience =~ ^[0-9]+$ ]] || usage ;;
     *) usage ;;
   esac
@@ -195,6 +197,17 @@ delete_installed() {
   kubectl delete namespace "$namespace" "${gone[@]}"
 }
 
+# others lists managers that are installed elsewhere, or under another name.
+others() {
+  kubectl get deployment -A -l app.kubernetes.io/name=mqtt-token-operator,app.kubernetes.io/component=manager \
+    -o go-template='{{range .items}}{{.metadata.namespace}}/{{.metadata.name}}{{"\n"}}{{end}}' | grep -vx "$namespace/$manager" || true
+}
+
+if [ -n "$(others)" ]; then
+  say "a manager is installed as $(others | paste -sd ' ' -). This is for $namespace/$manager, and would take away the kinds that others serve, too."
+  say "Nothing was changed. Name the namespace of the only manager with --namespace, or remove the others first."
+  exit 2
+fi
 survey
 if runs; then
   running=1

@@ -25,6 +25,7 @@ import (
 // What hack/uninstall.sh ends with.
 const (
 	done           = 0
+	notForThis     = 2
 	notYetRevoked  = 3
 	waitsForAnyone = 4
 )
@@ -40,6 +41,9 @@ func TestUninstalling(t *testing.T) {
 		{"in the right order", func(s *stage, _ func()) {
 			before := s.alive()
 			s.uninstall(done)
+			if said := s.uninstall(notForThis, "--yes", "--namespace", "elsewhere"); !strings.Contains(said, "mqtt-token-system/mqtt-token-operator-manager") {
+				s.t.Error("it does not say where the manager is")
+			}
 			s.says("nothing was changed", before, s.alive())
 			s.uninstall(done, "--yes")
 			s.says("no token is alive", nil, s.alive())
