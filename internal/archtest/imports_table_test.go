@@ -197,6 +197,10 @@ func importTable() map[string]rule {
 			ours:  []string{"api/v1alpha1", "internal/token", "internal/topic"},
 			third: []string{apimachinery, apiserverTypes},
 		},
+		"test/suite": {
+			why:  "prepares suites that run the manager as a process of its own",
+			ours: []string{"test/apiserver", "test/cluster"}, third: []string{controllerRuntime, logger},
+		},
 		"test/deletion": {why: "deletes everything in every way, under the manager's own process and rights"},
 		"test/gitops": {
 			why:  "has GitOps tools judge objects: kstatus, Argo CD's Lua, Flux's CEL",

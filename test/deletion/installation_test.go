@@ -46,11 +46,11 @@ type installation struct {
 // install starts a cluster and applies the manifests of a folder.
 func install(t *testing.T, manifests string) *installation {
 	t.Helper()
-	i := &installation{t: t, folder: filepath.Join(folder, filepath.Base(manifests))}
+	i := &installation{t: t, folder: filepath.Join(own.Folder, filepath.Base(manifests))}
 	must(t, os.Mkdir(i.folder, 0o700))
 	var err error
 	i.Cluster, err = cluster.Start(t.Context(), cluster.Options{
-		Assets: assets(), Folder: i.folder, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")},
+		Assets: own.Assets, Folder: i.folder, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")},
 		OnEnd: func(err error) { t.Error(err) },
 	})
 	must(t, err)
@@ -116,7 +116,7 @@ func (i *installation) start() {
 	i.asked.Store(false)
 	var err error
 	i.manager, err = cluster.StartProcess(i.t.Context(), cluster.Command{
-		Name: fmt.Sprintf("manager-%d", i.starts), Path: program(), LogFolder: i.folder,
+		Name: fmt.Sprintf("manager-%d", i.starts), Path: own.Manager, LogFolder: i.folder,
 		Arguments: arguments, Environment: []string{"KUBECONFIG=" + i.kubeconfig},
 	}, func(err error) {
 		if !i.asked.Load() {

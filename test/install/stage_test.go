@@ -44,10 +44,10 @@ const (
 // startCluster starts a cluster with a folder of its own.
 func startCluster(t *testing.T) *cluster.Cluster {
 	t.Helper()
-	own, err := os.MkdirTemp(folder, "") //nolint:usetesting // the suite's folder is there until its processes have ended
+	place, err := os.MkdirTemp(own.Folder, "") //nolint:usetesting // the suite's folder is there until its processes have ended
 	must(t, err)
 	c, err := cluster.Start(t.Context(), cluster.Options{
-		Assets: assets(), Folder: own, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")}, OnEnd: func(err error) { t.Error(err) },
+		Assets: own.Assets, Folder: place, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")}, OnEnd: func(err error) { t.Error(err) },
 	})
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Stop()) })
@@ -106,7 +106,7 @@ func (s *stage) start() (stop func()) {
 	s.starts++
 	stopped := &atomic.Bool{}
 	manager, err := cluster.StartProcess(s.t.Context(), cluster.Command{
-		Name: fmt.Sprintf("manager-%d", s.starts), Path: program(), LogFolder: filepath.Dir(s.kubeconfig), Environment: []string{"KUBECONFIG=" + s.kubeconfig},
+		Name: fmt.Sprintf("manager-%d", s.starts), Path: own.Manager, LogFolder: filepath.Dir(s.kubeconfig), Environment: []string{"KUBECONFIG=" + s.kubeconfig},
 		Arguments: []string{
 			"--leader-elect", "--metrics-bind-address=0", "--health-probe-bind-address=0", "--revocation-deadline=" + deadline.String(),
 			"--allowed-endpoints=" + s.cloud.APIAddress(),

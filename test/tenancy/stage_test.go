@@ -68,7 +68,7 @@ func newStage(t *testing.T) *stage {
 	s := &stage{t: t}
 	var err error
 	s.Cluster, err = cluster.Start(t.Context(), cluster.Options{
-		Assets: assets(), Folder: folder, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")},
+		Assets: own.Assets, Folder: own.Folder, CRDs: []string{filepath.Join(apiserver.Root(), "config", "crd", "bases")},
 		Audited: fmt.Sprintf("system:serviceaccount:%s:%s", cluster.ManagerAccount().Namespace, cluster.ManagerAccount().Name),
 		OnEnd:   func(err error) { t.Error(err) },
 	})
@@ -96,7 +96,7 @@ func (s *stage) start(name string, arguments ...string) {
 	asked := &atomic.Bool{}
 	var err error
 	s.manager, err = cluster.StartProcess(s.t.Context(), cluster.Command{
-		Name: name, Path: program(), LogFolder: folder, Environment: append(s.ownIdentity(), "KUBECONFIG="+s.kubeconfig),
+		Name: name, Path: own.Manager, LogFolder: own.Folder, Environment: append(s.ownIdentity(), "KUBECONFIG="+s.kubeconfig),
 		Arguments: append([]string{
 			"--leader-elect", "--namespace=" + cluster.ManagerAccount().Namespace, "--metrics-bind-address=" + s.metrics, "--health-probe-bind-address=0",
 			"--allowed-endpoints=" + s.cloud.APIAddress(), "--revocation-deadline=10s",
@@ -138,7 +138,7 @@ func (s *stage) ownIdentity() []string {
 	s.t.Helper()
 	claims := fmt.Sprintf(`{"sub":"system:serviceaccount:%s","aud":["sts.aliyuncs.com"],"exp":%d}`, cluster.ManagerAccount(), time.Now().Add(time.Hour).Unix())
 	presented := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
-	tokenFile, caFile := filepath.Join(folder, "oidc-token"), filepath.Join(folder, "sts-ca.crt")
+	tokenFile, caFile := filepath.Join(own.Folder, "oidc-token"), filepath.Join(own.Folder, "sts-ca.crt")
 	must(s.t, os.WriteFile(tokenFile, []byte(presented), 0o600))
 	must(s.t, os.WriteFile(caFile, s.cloud.CAPEM(), 0o600))
 	return []string{
