@@ -36,6 +36,9 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	if os.Getenv(mqttcred.EnvPassword) == "" {
+		return errors.New("waiting: the tokens were taken back")
+	}
 	lost := make(chan error, 1)
 	client := mqtt.NewClient(options().SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }))
 	if err := answer(client.Connect()); err != nil {

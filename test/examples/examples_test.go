@@ -275,6 +275,11 @@ func TestAnEnvironmentLastsAsLongAsItsTokens(t *testing.T) {
 	p.expect("^not (connected|published)", "")
 	p.stays(s, "^connected|^published")
 	start(t, legacy(), s).expect("^published 1$", "^not ")
+
+	s.Withdraw()
+	held := start(t, legacy(), s)
+	held.expect("^waiting: the tokens were taken back", "^not |^connected")
+	held.stays(s, "^connected|^published")
 }
 
 func await(t *testing.T, received <-chan string) {
