@@ -35,21 +35,28 @@ credentials() {
   [ "$(current)" = "$version" ]
 }
 
-number=0 refused=
+# longer doubles a wait, up to a bound.
+longer() { if [ $((2 * $1)) -lt "$2" ]; then echo $((2 * $1)); else echo "$2"; fi; }
+
+number=0 refused='' again=0 wait=1 wait_dead=30
 while :; do
+  pause=$every
   if ! credentials; then
     echo "waiting: the folder holds no tokens"
-  elif [ "$refused" = "$version" ]; then
+  elif [ "$refused" = "$version" ] && [ "$(date +%s)" -lt "$again" ]; then
     echo "waiting: the broker does not take these tokens; others will come"
   elif mosquitto_pub -q 1 -t "$MQTT_TOPIC" -m "$number" 2>"$XDG_CONFIG_HOME/error"; then
     echo "published $number"
-    number=$((number + 1)) refused=
+    number=$((number + 1)) wait=1 wait_dead=30
   elif grep -qi "not authorised\|bad user name" "$XDG_CONFIG_HOME/error"; then
-    refused=$version
     echo "refused"
+    refused=$version again=$(($(date +%s) + wait_dead)) # the broker may be wrong
+    wait_dead=$(longer "$wait_dead" 600)
   else
     echo "not published: $(cat "$XDG_CONFIG_HOME/error")"
+    pause=$wait
+    wait=$(longer "$wait" 60)
   fi
-  sleep "$every" &
+  sleep "$pause" &
   wait $! # a signal ends this, and not the sleep alone
 done
