@@ -48,7 +48,7 @@ start() {
   bridge=$!
 }
 
-known= bridged=
+known='' bridged=''
 while :; do
   if [ "$(current)" != "$known" ]; then
     if ! copy; then

@@ -76,7 +76,7 @@ async function session(version, files) {
   client.on("close", () => end("the connection is lost"));
   client.on("message", (from, payload) => {
     if (from !== "$SYS/tokenInvalidNotice") return;
-    const { code } = JSON.parse(payload);
+    const code = Number(/"code"\s*:\s*(\d+)/.exec(payload)?.[1]);
     console.log(`the broker says: code ${code}`);
     dead ||= over.includes(code);
   });

@@ -102,7 +102,8 @@ class Session:
 
     def on_message(self, _client, _data, message):
         if message.topic == INVALID:
-            code = json.loads(message.payload).get("code")
+            found = re.search(rb'"code"\s*:\s*(\d+)', message.payload)
+            code = int(found[1]) if found else None
             log(f"the broker says: code {code}")
             self.dead = self.dead or code in OVER
 
