@@ -1,11 +1,15 @@
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.net.Socket;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.security.KeyStore;
 import java.security.MessageDigest;
+import java.security.cert.Certificate;
+import java.security.cert.CertificateException;
 import java.security.cert.CertificateFactory;
+import java.security.cert.X509Certificate;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.HashMap;
@@ -18,7 +22,11 @@ import java.util.concurrent.TimeoutException;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLEngine;
+import javax.net.ssl.SSLParameters;
+import javax.net.ssl.TrustManager;
 import javax.net.ssl.TrustManagerFactory;
+import javax.net.ssl.X509ExtendedTrustManager;
 import org.fusesource.mqtt.client.Future;
 import org.fusesource.mqtt.client.FutureConnection;
 import org.fusesource.mqtt.client.MQTT;
@@ -116,18 +124,68 @@ public final class Client {
     return group + "@@@" + device;
   }
 
+  /** Trusts the Secret's certificates, or the system's; and, other than the library by itself, only a broker of the right name. */
   private static SSLContext trust(String certificate) throws Exception {
-    if (certificate == null) {
-      return SSLContext.getDefault();
+    KeyStore store = null; // the system's
+    if (certificate != null) {
+      store = KeyStore.getInstance(KeyStore.getDefaultType());
+      store.load(null);
+      for (Certificate each : CertificateFactory.getInstance("X.509").generateCertificates(new ByteArrayInputStream(certificate.getBytes()))) {
+        store.setCertificateEntry("broker " + store.size(), each);
+      }
     }
-    KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
-    store.load(null);
-    store.setCertificateEntry("broker", CertificateFactory.getInstance("X.509").generateCertificate(new ByteArrayInputStream(certificate.getBytes())));
     TrustManagerFactory managers = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
     managers.init(store);
     SSLContext context = SSLContext.getInstance("TLS");
-    context.init(null, managers.getTrustManagers(), null);
+    context.init(null, new TrustManager[] {new ByName((X509ExtendedTrustManager) managers.getTrustManagers()[0])}, null);
     return context;
+  }
+
+  /** Has the certificate's name checked against the host that the connection is to. */
+  private static final class ByName extends X509ExtendedTrustManager {
+    private final X509ExtendedTrustManager chains;
+
+    ByName(X509ExtendedTrustManager chains) {
+      this.chains = chains;
+    }
+
+    @Override
+    public void checkServerTrusted(X509Certificate[] chain, String type, SSLEngine engine) throws CertificateException {
+      SSLParameters parameters = engine.getSSLParameters();
+      parameters.setEndpointIdentificationAlgorithm("HTTPS");
+      engine.setSSLParameters(parameters);
+      chains.checkServerTrusted(chain, type, engine);
+    }
+
+    @Override
+    public void checkServerTrusted(X509Certificate[] chain, String type, Socket socket) throws CertificateException {
+      throw new CertificateException("not used");
+    }
+
+    @Override
+    public void checkServerTrusted(X509Certificate[] chain, String type) throws CertificateException {
+      throw new CertificateException("not used");
+    }
+
+    @Override
+    public void checkClientTrusted(X509Certificate[] chain, String type, SSLEngine engine) throws CertificateException {
+      throw new CertificateException("not used");
+    }
+
+    @Override
+    public void checkClientTrusted(X509Certificate[] chain, String type, Socket socket) throws CertificateException {
+      throw new CertificateException("not used");
+    }
+
+    @Override
+    public void checkClientTrusted(X509Certificate[] chain, String type) throws CertificateException {
+      throw new CertificateException("not used");
+    }
+
+    @Override
+    public X509Certificate[] getAcceptedIssuers() {
+      return chains.getAcceptedIssuers();
+    }
   }
 
   /** One connection, from CONNECT to its end. */

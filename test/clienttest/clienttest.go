@@ -53,6 +53,7 @@ func Test[C Client](t *testing.T, a Adapter[C]) {
 		"in a group it has a name of its own":                hasAName[C],
 		"without a name in a group it says what is missing":  missesAName[C],
 		"whoever publishes without a connection may give up": letsGo[C],
+		"it gives no token to another host":                  trustsNobodyElse[C],
 		"printing it hides what it connects with":            hides[C],
 	} {
 		t.Run(sentence, func(t *testing.T) { test(t, a) })
@@ -211,7 +212,7 @@ func waits[C Client](t *testing.T, a Adapter[C]) {
 
 func hasAName[C Client](t *testing.T, a Adapter[C]) {
 	t.Helper()
-	s := stage.NewGroup(t, "GID_stage", time.Hour)
+	s := stage.Open(t, time.Hour, stage.Options{GroupID: "GID_stage"})
 	r := start(t, a, s, Options{Name: "pod-1"})
 	r.expect(mqttcred.Connected)
 	if err := r.publish(); err != nil { // the broker is through with the CONNECT then
@@ -224,7 +225,7 @@ func hasAName[C Client](t *testing.T, a Adapter[C]) {
 
 func missesAName[C Client](t *testing.T, a Adapter[C]) {
 	t.Helper()
-	r := start(t, a, stage.NewGroup(t, "GID_stage", time.Hour), Options{})
+	r := start(t, a, stage.Open(t, time.Hour, stage.Options{GroupID: "GID_stage"}), Options{})
 	if e := r.expect(mqttcred.Disconnected, mqttcred.Connected); !strings.Contains(e.Err.Error(), "needs a name of its own") {
 		t.Error(e)
 	}
@@ -240,6 +241,18 @@ func letsGo[C Client](t *testing.T, a Adapter[C]) {
 	cancel()
 	if err := a.Publish(ctx, r.client, message); err == nil {
 		t.Error("published without a connection")
+	}
+}
+
+func trustsNobodyElse[C Client](t *testing.T, a Adapter[C]) {
+	t.Helper()
+	s := stage.Open(t, time.Hour, stage.Options{CertificateFor: "elsewhere.example.com"})
+	r := start(t, a, s, Options{})
+	if e := r.expect(mqttcred.Disconnected, mqttcred.Connected); !strings.Contains(e.Err.Error(), "certificate") {
+		t.Error(e)
+	}
+	if tries := s.Cloud.Connects(); tries > 0 {
+		t.Errorf("the broker saw %d CONNECTs", tries)
 	}
 }
 

@@ -218,7 +218,7 @@ func TestTheExamplesFollowAFolderInAProjectedVolume(t *testing.T) {
 				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
 			}
 			t.Parallel()
-			s := stage.NewProjected(t, time.Hour)
+			s := stage.Open(t, time.Hour, stage.Options{Projected: true})
 			received := s.Listen()
 			p := start(t, e, s)
 			p.expect("^published 1$", "not connected|refused")
@@ -230,6 +230,25 @@ func TestTheExamplesFollowAFolderInAProjectedVolume(t *testing.T) {
 			p.expect("^published", "not connected|refused|says")
 			drain(received)
 			await(t, received)
+		})
+	}
+}
+
+// Whoever can come between client and broker has a certificate that everybody trusts, but for another name.
+func TestTheExamplesGiveNoTokenToAnotherHost(t *testing.T) {
+	for name, e := range examples() {
+		t.Run(name, func(t *testing.T) {
+			if !e.isThere() {
+				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
+			}
+			t.Parallel()
+			s := stage.Open(t, time.Hour, stage.Options{CertificateFor: "elsewhere.example.com"})
+			p := start(t, e, s)
+			p.expect("^not (connected|published)", "^connected|^published|refused")
+			p.stays(s, "^connected|^published|^refused")
+			if tries := s.Cloud.Connects(); tries > 0 {
+				t.Errorf("the broker saw %d CONNECTs", tries)
+			}
 		})
 	}
 }
@@ -248,7 +267,7 @@ func TestTheExamplesComposeTheSameClientIDs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s := stage.NewGroup(t, group, time.Hour)
+				s := stage.Open(t, time.Hour, stage.Options{GroupID: group})
 				pod := e
 				pod.environment = []string{"POD_NAME=" + podName}
 				start(t, pod, s).expect("^published 1$", "not connected|refused")

@@ -46,29 +46,37 @@ type Stage struct {
 	renewAt time.Time
 }
 
+// Options say what is unusual about a stage.
+type Options struct {
+	// GroupID is for a grant of a whole group: its Secret has no client id.
+	GroupID string
+	// Projected has the Secret in a folder of a projected volume.
+	Projected bool
+	// CertificateFor is the only name in the broker's certificate; empty: its own names.
+	CertificateFor string
+}
+
 // New starts a simulator, and mounts the Secret of a client with tokens that last for so long.
 func New(t *testing.T, validity time.Duration) *Stage {
 	t.Helper()
-	return open(t, "GID_stage", ClientID, validity, false)
+	return Open(t, validity, Options{})
 }
 
-// NewProjected is New for a Secret that is a folder in a projected volume.
-func NewProjected(t *testing.T, validity time.Duration) *Stage {
+// Open is New with something unusual.
+func Open(t *testing.T, validity time.Duration, o Options) *Stage {
 	t.Helper()
-	return open(t, "GID_stage", ClientID, validity, true)
-}
-
-// NewGroup is New for a grant of a whole group: its Secret has no client id.
-func NewGroup(t *testing.T, groupID string, validity time.Duration) *Stage {
-	t.Helper()
-	return open(t, groupID, "", validity, false)
-}
-
-func open(t *testing.T, groupID, clientID string, validity time.Duration, projected bool) *Stage {
-	t.Helper()
+	groupID, clientID := "GID_stage", ClientID
+	if o.GroupID != "" {
+		groupID, clientID = o.GroupID, ""
+	}
+	names := simulator.DefaultNames()
+	if o.CertificateFor != "" {
+		names = []string{o.CertificateFor}
+	}
 	cloud, err := simulator.Start(t.Context(), simulator.Options{
 		Accounts:  []state.Account{{ID: "stage", Keys: []state.Key{{ID: keyID, Secret: token.NewValue("stage-secret")}}}},
 		Instances: []state.Instance{{ID: InstanceID, Region: region, Account: "stage"}},
+		Names:     names,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +95,7 @@ func open(t *testing.T, groupID, clientID string, validity time.Duration, projec
 		t.Fatal(err)
 	}
 	s := &Stage{
-		t: t, Cloud: cloud, Volume: device.Volume{Folder: filepath.Join(t.TempDir(), "mqtt"), Projected: projected},
+		t: t, Cloud: cloud, Volume: device.Volume{Folder: filepath.Join(t.TempDir(), "mqtt"), Projected: o.Projected},
 		layout: credsecret.Layout{
 			Namespace: "stage", Name: "client", GrantName: "client", GrantUID: "uid", ClusterID: "cluster",
 			InstanceID: InstanceID, InstanceKey: "stage/stage", InstanceUID: "uid", KeyID: keyID,
