@@ -57,8 +57,8 @@ while :; do
       if [ -n "$bridge" ]; then
         kill "$bridge"
         wait "$bridge" || true
-        start
       fi
+      start
       echo "waiting: the tokens were taken back"
     elif [ -z "$bridge" ]; then
       start

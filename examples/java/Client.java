@@ -80,20 +80,27 @@ public final class Client {
     return FOLDER.resolve("tokens.json").toRealPath().getParent();
   }
 
-  private static Secret load() throws IOException {
-    while (true) {
-      Path version = current();
+  /** Returns a version of the Secret and its files, all of that version. It waits until there is one. */
+  private static Secret load() throws IOException, InterruptedException {
+    for (boolean told = false; ; ) {
       Map<String, String> files = new HashMap<>();
-      try (var names = Files.list(version)) {
-        for (Path name : names.toList()) {
-          files.put(name.getFileName().toString(), Files.readString(name));
+      try {
+        Path version = current();
+        try (var names = Files.list(version)) {
+          for (Path name : names.toList()) {
+            files.put(name.getFileName().toString(), Files.readString(name));
+          }
         }
-      } catch (NoSuchFileException replaced) {
-        continue;
-      }
-      Secret secret = new Secret(version, files);
-      if (!secret.isChanged()) {
-        return secret;
+        Secret secret = new Secret(version, files);
+        if (!secret.isChanged()) {
+          return secret;
+        }
+      } catch (NoSuchFileException missing) { // it is being replaced, or not there yet
+        if (!told) {
+          log("waiting: the folder holds no tokens");
+        }
+        told = true;
+        Thread.sleep(200);
       }
     }
   }

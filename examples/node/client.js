@@ -31,15 +31,18 @@ function changed(version) {
   }
 }
 
-/** Returns a version of the Secret and its files, all of that version. */
-function load() {
-  for (;;) {
-    const version = current();
+/** Returns a version of the Secret and its files, all of that version. It waits until there is one. */
+async function load() {
+  for (let told = false; ; ) {
     try {
+      const version = current();
       const files = Object.fromEntries(readdirSync(version).map((name) => [name, readFileSync(join(version, name), "utf8")]));
       if (!changed(version)) return { version, files };
     } catch (error) {
-      if (error.code !== "ENOENT") throw error; // it was replaced meanwhile
+      if (error.code !== "ENOENT") throw error; // it is being replaced, or not there yet
+      if (!told) console.log("waiting: the folder holds no tokens");
+      told = true;
+      await sleep(200);
     }
   }
 }
@@ -87,11 +90,13 @@ async function session(version, files) {
   };
   /** Uploads new tokens, while nothing else is published; ends the connection where that does not do. */
   const refresh = async () => {
-    const newer = load(), tokens = JSON.parse(newer.files["tokens.json"]);
+    const newer = await load(), tokens = JSON.parse(newer.files["tokens.json"]);
     const same = ["username", "client-id", "url"].every((name) => newer.files[name] === files[name]);
     if (tokens.length === 0 || !same || types(newer.files) !== types(files)) return end("other credentials need another connection");
-    for (const { token, type } of tokens) await publish("$SYS/uploadToken", JSON.stringify({ token, type }));
-    if (ended) return;
+    for (const { token, type } of tokens) {
+      await publish("$SYS/uploadToken", JSON.stringify({ token, type }));
+      if (ended) return;
+    }
     ({ version, files } = newer);
     console.log("uploaded new tokens");
   };
@@ -113,9 +118,11 @@ async function session(version, files) {
   return { version, ended, dead };
 }
 
+process.once("SIGTERM", () => process.exit(0)); // the first process of a container ends on nothing else
+
 let wait = 1000, waitDead = 30_000;
 for (;;) {
-  const { version, files } = load();
+  const { version, files } = await load();
   if (files["tokens.json"] === "[]") {
     console.log("waiting: the tokens were taken back");
     await waitForChange(version, Infinity);

@@ -13,7 +13,9 @@ import json
 import os
 import random
 import re
+import signal
 import ssl
+import sys
 import time
 
 import paho.mqtt.client as mqtt
@@ -38,9 +40,13 @@ def current():
 
 
 def load():
-    """Returns a version of the Secret and its files, all of that version."""
+    """Returns a version of the Secret and its files, all of that version. It waits until there is one."""
     while True:
         version = current()
+        if not os.path.exists(os.path.join(version, "tokens.json")):
+            log("waiting: the folder holds no tokens")
+            time.sleep(2)
+            continue
         try:
             files = {}
             for name in os.listdir(version):
@@ -125,6 +131,9 @@ class Session:
     def publish(self, topic, payload):
         """Publishes and waits for the acknowledgement."""
         sent, until = self.client.publish(topic, payload, qos=1), time.monotonic() + PATIENCE
+        if sent.rc != mqtt.MQTT_ERR_SUCCESS:
+            self.ended = self.ended or mqtt.error_string(sent.rc)
+            return
         while not sent.is_published() and self.ended is None:
             self.client.loop(0.1)
             if time.monotonic() > until:
@@ -139,6 +148,8 @@ class Session:
             self.ended = "other credentials need another connection"
             return
         for token in tokens:
+            if self.ended is not None:
+                return
             self.publish(UPLOAD, json.dumps({"token": token["token"], "type": token["type"]}))
         if self.ended is None:
             self.version, self.files = version, files
@@ -146,6 +157,7 @@ class Session:
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the first process of a container ends on nothing else
     wait, wait_dead = 1, 30
     while True:
         version, files = load()

@@ -39,17 +39,15 @@ type held struct {
 	gate    gate
 }
 
-// Open follows a folder, which must exist: one that a Secret is mounted at, or one within a projected volume. What it holds
-// may come later. Close the source when it is not needed any more.
+// Open follows a folder: one that a Secret is mounted at, which must exist, or one within a projected volume, which may come
+// later, as what is in it may. Close the source when it is not needed any more.
 func Open(dir string) (*Source, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watching %q: %w", dir, err)
 	}
-	for _, folder := range watched(dir) {
-		if err := watcher.Add(folder); err != nil {
-			return nil, errors.Join(fmt.Errorf("watching %q: %w", folder, err), watcher.Close())
-		}
+	if err := watcher.Add(watched(dir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("watching %q: %w", dir, err), watcher.Close())
 	}
 	s := &Source{
 		dir: dir, watcher: watcher, closing: make(chan struct{}), held: &held{changed: make(chan struct{})},
@@ -65,14 +63,14 @@ func Open(dir string) (*Source, error) {
 	return s, nil
 }
 
-// watched lists the folders in which a link is moved when the files change: the mounted one or, if that is within a
-// projected volume, the volume's.
-func watched(dir string) []string {
+// watched is the folder in which a link is moved when the files change: the mounted one or, if that is within a projected
+// volume, the volume's.
+func watched(dir string) string {
 	volume := filepath.Dir(filepath.Clean(dir))
 	if _, err := os.Lstat(filepath.Join(volume, dataLink)); err == nil {
-		return []string{dir, volume}
+		return volume
 	}
-	return []string{dir}
+	return dir
 }
 
 // Close ends the source; whoever waits for credentials goes on waiting for its context.

@@ -234,6 +234,26 @@ func TestTheExamplesFollowAFolderInAProjectedVolume(t *testing.T) {
 	}
 }
 
+// A pod of a StatefulSet may start before its grant is served: its folder comes later.
+func TestTheExamplesWaitForTheirFolder(t *testing.T) {
+	for name, e := range examples() {
+		t.Run(name, func(t *testing.T) {
+			if !e.isThere() {
+				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
+			}
+			t.Parallel()
+			s := stage.Open(t, time.Hour, stage.Options{Projected: true})
+			if err := os.Remove(s.Folder); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, e, s)
+			p.expect("^waiting: ", "")
+			s.Issue(time.Hour)
+			p.expect("^published 1$", "refused")
+		})
+	}
+}
+
 // Whoever can come between client and broker has a certificate that everybody trusts, but for another name.
 func TestTheExamplesGiveNoTokenToAnotherHost(t *testing.T) {
 	for name, e := range examples() {
