@@ -5,7 +5,8 @@
 # The manager is what takes finalizers off. Where none runs any more, this changes nothing: it prints what waits, which
 # tokens stay alive until when, and the commands that let go of them.
 #
-# Codes: 0 done; 2 wrong arguments, or another manager than the named one; 3 tokens are still to be revoked: try again later; 4 something waits for a manager.
+# Codes: 0 done; 2 wrong arguments, or another manager than the named one; 3 tokens are still to be revoked: try again later; 4 something waits for a manager;
+# 5 the API server did not answer: run it again.
 set -euo pipefail
 
 namespace=mqtt-token-system
@@ -36,6 +37,9 @@ done
 
 say() { echo "uninstall: $*"; }
 
+# What cannot be listed must not pass for gone: whoever lists ends with 5, and so does whoever asked for the list.
+trap 'if [ $? = 5 ]; then say "the API server did not answer. Run this again; it goes on where it was."; fi' EXIT
+
 count() { if [ -z "$1" ]; then echo 0; else wc -l <<< "$1" | tr -d ' '; fi; }
 
 # Each of the next five prints a line for each object: namespace, name, "-" and the place of our finalizer in its list, and
@@ -45,10 +49,14 @@ lines() { # lines <finalizer> <rest of the template> <arguments of get>...
   local template
   template="{{range .items}}{{.metadata.namespace}} {{.metadata.name}} -$(place "$1") $2{{\"\\n\"}}{{end}}"
   shift 2
-  kubectl get "$@" -o go-template="$template"
+  kubectl get "$@" -o go-template="$template" || exit 5
 }
 annotation() { echo "{{with .metadata.annotations}}{{printf \"%q\" (index . \"$1\")}}{{end}}"; }
-defined() { [ -n "$(kubectl get crd "$1" --ignore-not-found -o name)" ]; }
+defined() {
+  local found
+  found=$(kubectl get crd "$1" --ignore-not-found -o name) || exit 5
+  [ -n "$found" ]
+}
 
 grants() {
   if ! defined "$grant_kind"; then return; fi
@@ -69,7 +77,7 @@ manager=mqtt-token-operator-manager
 grant_kind=mqtttokengrants.mqtt.tokengrant.dev
 instance_kind=mqttinstances.mqtt.tokengrant.dev
 
-held() { grep -E '^[^ ]+ [^ ]+ -[0-9]' || true; }
+held() { awk '/^[^ ]+ [^ ]+ -[0-9]/'; }
 waiting() { { grants; secrets; instances; bindings; } | held; }
 
 # ends prints when the tokens in the facts of its input end that have not ended yet, one a line.
@@ -99,10 +107,10 @@ live() {
 runs() {
   local lease=(kubectl get lease mqtt-token-operator -n "$namespace" --ignore-not-found -o 'jsonpath={.spec.holderIdentity} {.spec.renewTime}')
   local before now second
-  before=$("${lease[@]}")
+  before=$("${lease[@]}") || exit 5
   for second in {1..20}; do
     sleep 1
-    now=$("${lease[@]}")
+    now=$("${lease[@]}") || exit 5
     if [[ $now == '' || $now == ' '* ]]; then
       if [ "$second" -ge 6 ]; then return 1; fi
     elif [ "$now" != "$before" ]; then
@@ -112,21 +120,25 @@ runs() {
   return 1
 }
 
-# settle waits until a list is empty. settle <what> <list>...
+# settle waits until a list is empty, and was had. settle <what> <list>...
 settle() {
   local what=$1 left before='' end=$((SECONDS + patience))
   shift
-  while left=$("$@"); [ -n "$left" ]; do
+  until left=$("$@") && [ -z "$left" ]; do
     if [ "$SECONDS" -ge "$end" ]; then return 1; fi
-    if [ "$left" != "$before" ]; then say "waiting for $(count "$left") $what"; fi
+    if [ -n "$left" ] && [ "$left" != "$before" ]; then say "waiting for $(count "$left") $what"; fi
     before=$left
     sleep 1
   done
 }
 
 survey() {
-  say "$(count "$(grants)") grants, $(count "$(secrets)") token Secrets, $(count "$(pages)") pages in the ledger, $(count "$(instances)") instances"
-  local abandoned
+  local of_grants of_secrets of_pages of_instances abandoned
+  of_grants=$(grants)
+  of_secrets=$(secrets)
+  of_pages=$(pages)
+  of_instances=$(instances)
+  say "$(count "$of_grants") grants, $(count "$of_secrets") token Secrets, $(count "$of_pages") pages in the ledger, $(count "$of_instances") instances"
   abandoned=$(grants | awk '$4 == "Abandon" {print "  " $1 "/" $2}')
   if [ -n "$abandoned" ]; then
     say "these grants have deletionPolicy Abandon: what is alive in their Secrets is left to expire"
@@ -165,7 +177,9 @@ drain() {
 
 # leave ends it for what the ledger holds, unless that may stay alive.
 leave() {
-  if [ -z "$(pages)" ]; then return; fi
+  local left
+  left=$(pages)
+  if [ -z "$left" ]; then return; fi
   say "$1; these tokens stay alive until they are revoked or expire:"
   pages | live
   if [ -n "$leave_live" ]; then return; fi
@@ -183,7 +197,7 @@ delete_served() {
   settle RoleBindings bindings || way_out "These have not gone within $patience s; what the manager says about it is in its log."
 }
 # served is what must be gone before the kinds go: without them nobody collects what belongs to a grant.
-served() { grants; secrets | grep -E '^[^ ]+ [^ ]+ -([0-9]+ -|[0-9]* -owned)' || true; }
+served() { grants; secrets | awk '/^[^ ]+ [^ ]+ -([0-9]+ -|[0-9]* -owned)/'; }
 
 # delete_installed removes what dist/install.yaml has put there, the manager first.
 delete_installed() {
@@ -200,11 +214,12 @@ delete_installed() {
 # others lists managers that are installed elsewhere, or under another name.
 others() {
   kubectl get deployment -A -l app.kubernetes.io/name=mqtt-token-operator,app.kubernetes.io/component=manager \
-    -o go-template='{{range .items}}{{.metadata.namespace}}/{{.metadata.name}}{{"\n"}}{{end}}' | grep -vx "$namespace/$manager" || true
+    -o go-template='{{range .items}}{{.metadata.namespace}}/{{.metadata.name}}{{"\n"}}{{end}}' | awk -v own="$namespace/$manager" '$0 != own' || exit 5
 }
 
-if [ -n "$(others)" ]; then
-  say "a manager is installed as $(others | paste -sd ' ' -). This is for $namespace/$manager, and would take away the kinds that others serve, too."
+elsewhere=$(others)
+if [ -n "$elsewhere" ]; then
+  say "a manager is installed as $(paste -sd ' ' - <<< "$elsewhere"). This is for $namespace/$manager, and would take away the kinds that others serve, too."
   say "Nothing was changed. Name the namespace of the only manager with --namespace, or remove the others first."
   exit 2
 fi
@@ -214,7 +229,8 @@ if runs; then
   say "a manager runs"
   if [ -z "$confirmed" ]; then say "nothing was changed; --yes removes all of this, and namespace $namespace with all that is in it"; exit; fi
 else
-  if [ -n "$(waiting)" ]; then way_out "No manager runs, and some objects wait for one. Nothing was changed."; fi
+  left=$(waiting)
+  if [ -n "$left" ]; then way_out "No manager runs, and some objects wait for one. Nothing was changed."; fi
   say "no manager runs, and nothing waits for one"
   if [ -z "$confirmed" ]; then say "nothing was changed; --yes removes the rest, and namespace $namespace with all that is in it"; exit; fi
   leave "no manager runs to revoke what is in the ledger"

@@ -62,6 +62,7 @@ type stage struct {
 	kubeconfig string // the manager's
 	shipped    []*unstructured.Unstructured
 	starts     int
+	path       string // before kubectl's, for scripts
 }
 
 func newStage(t *testing.T) *stage {
@@ -231,7 +232,7 @@ func (s *stage) kubectl(arguments ...string) {
 func (s *stage) bash(arguments ...string) (output string, code int) {
 	s.t.Helper()
 	child := exec.CommandContext(s.t.Context(), "bash", arguments...)
-	child.Env = append(os.Environ(), "KUBECONFIG="+s.Kubeconfig, "PATH="+filepath.Dir(s.Kubectl)+":"+os.Getenv("PATH"))
+	child.Env = append(os.Environ(), "KUBECONFIG="+s.Kubeconfig, "PATH="+s.path+filepath.Dir(s.Kubectl)+":"+os.Getenv("PATH"))
 	text, err := child.CombinedOutput()
 	var ended *exec.ExitError
 	if err != nil && !errors.As(err, &ended) {

@@ -1,6 +1,8 @@
 package install_test
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -51,6 +53,15 @@ func TestUninstalling(t *testing.T) {
 		{"while the service is down", func(s *stage, _ func()) {
 			before := s.alive()
 			s.goDown()
+			s.says("what is alive, and until when", before, ends(s.uninstall(notYetRevoked, "--yes", "--wait", "25")))
+			s.comeBack()
+			s.uninstall(done, "--yes")
+			s.says("no token is alive", nil, s.alive())
+		}},
+		{"while the service is down, and the API server does not answer once", func(s *stage, _ func()) {
+			before := s.alive()
+			s.goDown()
+			s.failOnce("type=mqtt.tokengrant.dev/ledger", 3)
 			s.says("what is alive, and until when", before, ends(s.uninstall(notYetRevoked, "--yes", "--wait", "25")))
 			s.comeBack()
 			s.uninstall(done, "--yes")
@@ -123,6 +134,21 @@ func TestUninstalling(t *testing.T) {
 			s.nothingIsLeft()
 		})
 	}
+}
+
+// failOnce has kubectl fail in the scripts of this test, at the nth call with such an argument.
+func (s *stage) failOnce(argument string, n int) {
+	s.t.Helper()
+	folder := s.t.TempDir()
+	script := fmt.Sprintf(`#!/bin/sh
+case "$*" in *%[1]s*)
+  echo >> %[2]s/calls
+  if [ "$(wc -l < %[2]s/calls)" -eq %[3]d ]; then echo "the server could not be reached" >&2; exit 1; fi ;;
+esac
+exec %[4]s "$@"
+`, argument, folder, n, s.Kubectl)
+	must(s.t, os.WriteFile(filepath.Join(folder, "kubectl"), []byte(script), 0o700))
+	s.path = folder + ":"
 }
 
 // bind gives a manager that serves some namespaces only its rights in one: it keeps them until it has revoked.
