@@ -92,11 +92,12 @@ func (c *Client) session(ctx context.Context, used mqttcred.Credentials) (mqttcr
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	notices := mqttcred.NewNotices()
-	options, err := c.options(used, end, notices)
+	options, err := c.options(used, end)
 	if err != nil {
 		return used, err
 	}
 	client := mqtt.NewClient(options)
+	c.listen(client, notices)
 	defer client.Disconnect(quiesce)
 	if err := connect(ctx, client); err != nil {
 		return used, err
@@ -134,7 +135,18 @@ func (c *Client) upload(ctx context.Context, messages [][]byte) error {
 	return nil
 }
 
-func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc, notices mqttcred.Notices) (*mqtt.ClientOptions, error) {
+// listen has notices come here. The library's default handler would do only as long as no filter of the program matches.
+func (c *Client) listen(client mqtt.Client, notices mqttcred.Notices) {
+	for _, topic := range []string{mqttcred.TopicInvalidNotice, mqttcred.TopicExpireNotice, mqttcred.TopicExpireNoticeVariant} {
+		client.AddRoute(topic, func(_ mqtt.Client, message mqtt.Message) {
+			if notice, is := notices.Take(message.Topic(), message.Payload()); is {
+				c.o.OnEvent(mqttcred.Event{Kind: mqttcred.Noticed, Notice: notice})
+			}
+		})
+	}
+}
+
+func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc) (*mqtt.ClientOptions, error) {
 	trust, err := used.TLS()
 	if err != nil {
 		return nil, err
@@ -149,16 +161,6 @@ func (c *Client) options(used mqttcred.Credentials, end context.CancelCauseFunc,
 	if c.o.Configure != nil {
 		c.o.Configure(options)
 	}
-	theirs := options.DefaultPublishHandler
-	options.SetDefaultPublishHandler(func(client mqtt.Client, message mqtt.Message) {
-		if notice, is := notices.Take(message.Topic(), message.Payload()); is {
-			c.o.OnEvent(mqttcred.Event{Kind: mqttcred.Noticed, Notice: notice})
-			return
-		}
-		if theirs != nil {
-			theirs(client, message)
-		}
-	})
 	lost := options.OnConnectionLost
 	options.SetConnectionLostHandler(func(client mqtt.Client, err error) {
 		end(fmt.Errorf("the connection is lost: %w", err))
@@ -193,7 +195,8 @@ func await(ctx context.Context, answer mqtt.Token) error {
 	}
 }
 
-// Subscribe subscribes in OnConnect, and waits for the broker's answer.
+// Subscribe subscribes in OnConnect, and waits for the broker's answer. A filter such as "#" has notices come to its handler,
+// too.
 func Subscribe(ctx context.Context, client mqtt.Client, filter string, qos byte, take mqtt.MessageHandler) error {
 	if err := await(ctx, client.Subscribe(filter, qos, take)); err != nil {
 		return fmt.Errorf("subscribing to %s: %w", filter, err)

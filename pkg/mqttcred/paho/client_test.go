@@ -2,6 +2,7 @@ package paho_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -62,5 +63,36 @@ func TestAProviderReadsTheFilesEachTime(t *testing.T) {
 	}
 	if user, password := provide(); user != "" || password != "" {
 		t.Error("it provides tokens that were taken back")
+	}
+}
+
+// A handler for everything must not keep notices from the client: with it, the library calls no default handler.
+func TestNoticesComeBesideAHandlerForEverything(t *testing.T) {
+	s := stage.New(t, time.Hour)
+	source, err := mqttcred.Open(s.Folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = source.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	var ended error
+	client := paho.New(source, paho.Options{
+		OnConnect: func(_ context.Context, client mqtt.Client) error {
+			client.AddRoute("#", func(mqtt.Client, mqtt.Message) {})
+			return nil
+		},
+		OnEvent: func(e mqttcred.Event) {
+			if e.Kind == mqttcred.Connected {
+				s.Revoke()
+			}
+			if e.Kind == mqttcred.Disconnected {
+				ended = e.Err
+				cancel()
+			}
+		},
+	})
+	if err := client.Run(ctx); !errors.Is(err, context.Canceled) || !errors.Is(ended, mqttcred.ErrRefused) {
+		t.Errorf("%v, after %v", err, ended)
 	}
 }
