@@ -73,6 +73,7 @@ func notRestartedEvent(namespace string, target v1alpha1.RolloutTarget, why roll
 	notes := map[rollout.Problem]string{
 		rollout.Missing:    "it does not exist. Correct spec.rolloutRestartTargets.",
 		rollout.NotAllowed: "it does not allow that. Annotate it with " + v1alpha1.AllowRestartAnnotation + "=<name of the grant>.",
+		rollout.NotRolling: "its pods are not all replaced when its template changes: it is paused, or its update strategy is OnDelete or has a partition. Restart it yourself before its tokens expire.",
 		rollout.Forbidden:  "the API server refused: a policy, or missing permissions. Restart it yourself before its tokens expire.",
 	}
 	return &transition{

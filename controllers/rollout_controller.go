@@ -105,6 +105,7 @@ type workload struct {
 	object   client.Object
 	template *corev1.PodTemplateSpec
 	finished bool
+	rolls    bool
 }
 
 // read reads a target live: nobody watches workloads for this.
@@ -116,15 +117,15 @@ func (r *RolloutReconciler) read(ctx context.Context, grant *v1alpha1.MqttTokenG
 	case v1alpha1.WorkloadDeployment:
 		d := &appsv1.Deployment{}
 		err = r.Live.Get(ctx, key, d)
-		w = workload{d, &d.Spec.Template, isDeploymentDone(d)}
+		w = workload{d, &d.Spec.Template, isDeploymentDone(d), !d.Spec.Paused}
 	case v1alpha1.WorkloadStatefulSet:
 		s := &appsv1.StatefulSet{}
 		err = r.Live.Get(ctx, key, s)
-		w = workload{s, &s.Spec.Template, isStatefulSetDone(s)}
+		w = workload{s, &s.Spec.Template, isStatefulSetDone(s), rollsAll(s.Spec.UpdateStrategy)}
 	case v1alpha1.WorkloadDaemonSet:
 		d := &appsv1.DaemonSet{}
 		err = r.Live.Get(ctx, key, d)
-		w = workload{d, &d.Spec.Template, isDaemonSetDone(d)}
+		w = workload{d, &d.Spec.Template, isDaemonSetDone(d), d.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType}
 	}
 	if err != nil {
 		return workload{}, client.IgnoreNotFound(err)
@@ -149,6 +150,11 @@ func isDaemonSetDone(d *appsv1.DaemonSet) bool {
 	return s.ObservedGeneration >= d.Generation && s.UpdatedNumberScheduled >= s.DesiredNumberScheduled && s.NumberAvailable >= s.DesiredNumberScheduled
 }
 
+func rollsAll(s appsv1.StatefulSetUpdateStrategy) bool {
+	part := s.RollingUpdate != nil && s.RollingUpdate.Partition != nil && *s.RollingUpdate.Partition > 0
+	return s.Type != appsv1.OnDeleteStatefulSetStrategyType && !part
+}
+
 func replicas(wanted *int32) int32 {
 	if wanted == nil {
 		return 1
@@ -163,7 +169,7 @@ func (w workload) target(grant *v1alpha1.MqttTokenGrant) rollout.Target {
 	}
 	allowed := strings.Split(w.object.GetAnnotations()[v1alpha1.AllowRestartAnnotation], ",")
 	return rollout.Target{
-		Found: true, Allowed: slices.Contains(allowed, "*") || slices.Contains(allowed, grant.Name),
+		Found: true, Allowed: slices.Contains(allowed, "*") || slices.Contains(allowed, grant.Name), Rolls: w.rolls,
 		Created: w.object.GetCreationTimestamp().Time,
 		For:     timeIn(w.template.Annotations, v1alpha1.RestartedForAnnotation),
 		At:      timeIn(w.object.GetAnnotations(), v1alpha1.RestartedAtAnnotation), Finished: w.finished,

@@ -146,16 +146,18 @@ func TestConsumersAreRestartedAtMostEveryFiveMinutes(t *testing.T) {
 func TestWhatIsNotRestartedIsToldAndHoldsUpNothing(t *testing.T) {
 	w := rolloutWorld(t)
 	d := w.consumer("stranger", allowing("other"))
-	w.issued("press-07", restarts("stranger", "nobody"))
+	paused := w.consumer("paused", allowing("*"))
+	w.edit(paused, func() { paused.Spec.Paused = true })
+	w.issued("press-07", restarts("stranger", "nobody", "paused"))
 	w.advance(time.Minute)
 	w.annotate("press-07", v1alpha1.ReissueAnnotation, "1")
-	w.eventually("both are told", func() bool { return len(w.notesOf("press-07", v1alpha1.EventNotRestarted)) == 2 })
+	w.eventually("all are told", func() bool { return len(w.notesOf("press-07", v1alpha1.EventNotRestarted)) == 3 })
 	w.settled()
 	notes := strings.Join(w.notesOf("press-07", v1alpha1.EventNotRestarted), "\n")
 	if !strings.Contains(notes, "Deployment nobody is not restarted") || !strings.Contains(notes, "Annotate it with mqtt.tokengrant.dev/allow-restart") {
 		t.Errorf("told:\n%s", notes)
 	}
-	if got := w.restartedFor(d); got != "" {
+	if got := w.restartedFor(d) + w.restartedFor(paused); got != "" {
 		t.Errorf("restarted for %s without leave", got)
 	}
 	if c := w.condition("press-07", v1alpha1.ReadyCondition); c.Status != metav1.ConditionTrue {

@@ -10,6 +10,8 @@ const (
 	AtMost = 10 * time.Minute
 	// poll is how often a rollout that is under way is looked at.
 	poll = 5 * time.Second
+	// slowPoll is how often one is that hangs: nobody waits for it any more.
+	slowPoll = time.Minute
 )
 
 // Problem is why a workload is not restarted.
@@ -20,6 +22,9 @@ const (
 	None       Problem = ""
 	Missing    Problem = "Missing"
 	NotAllowed Problem = "NotAllowed"
+	// NotRolling is for one whose pods are not replaced, or not all, when its template changes: it is paused, rolls out on
+	// deletion of pods, or only in part.
+	NotRolling Problem = "NotRolling"
 	// Forbidden is for who tries: the API server does not let it restart the workload.
 	Forbidden Problem = "Forbidden"
 )
@@ -29,6 +34,8 @@ type Target struct {
 	Found bool
 	// Allowed says that it lets the grant restart it.
 	Allowed bool
+	// Rolls says that its pods are replaced, all of them, when its template changes.
+	Rolls   bool
 	Created time.Time
 	// For is the issue of the tokens that it was restarted for last, At when that was; zero: it never was.
 	For, At time.Time
@@ -54,9 +61,14 @@ func Decide(t Target, issued time.Time, first bool, now time.Time) Verdict {
 		return Verdict{Done: true, Problem: Missing}
 	case !t.Allowed:
 		return Verdict{Done: true, Problem: NotAllowed}
+	case !t.Rolls:
+		return Verdict{Done: true, Problem: NotRolling}
 	case first || !issued.After(t.Created) || !issued.After(t.For):
 		if t.Finished || t.For.IsZero() {
 			return Verdict{Done: true}
+		}
+		if now.After(t.At.Add(AtMost)) {
+			return Verdict{Next: now.Add(slowPoll)}
 		}
 		return Verdict{Next: now.Add(poll)}
 	case !t.At.IsZero() && now.Before(t.At.Add(Floor)):

@@ -16,7 +16,7 @@ func TestDecide(t *testing.T) {
 	soon := noon().Add(5 * time.Second)
 	// made a day ago, lets the grant restart it, and is whole
 	workload := func(change func(*rollout.Target)) rollout.Target {
-		t := rollout.Target{Found: true, Allowed: true, Created: at(-24 * 60), Finished: true}
+		t := rollout.Target{Found: true, Allowed: true, Rolls: true, Created: at(-24 * 60), Finished: true}
 		change(&t)
 		return t
 	}
@@ -34,11 +34,17 @@ func TestDecide(t *testing.T) {
 		"nor does one that does not allow it": {
 			target: workload(func(t *rollout.Target) { t.Allowed = false }), issued: at(-1), want: rollout.Verdict{Done: true, Problem: rollout.NotAllowed},
 		},
+		"nor does one whose pods are not replaced by that": {
+			target: workload(func(t *rollout.Target) { t.Rolls = false }), issued: at(-1), want: rollout.Verdict{Done: true, Problem: rollout.NotRolling},
+		},
 		"it is restarted once for the same tokens": {
 			target: workload(func(t *rollout.Target) { t.For, t.At = at(-1), at(-1) }), issued: at(-1), want: rollout.Verdict{Done: true},
 		},
 		"and waited for while its pods come up": {
 			target: workload(func(t *rollout.Target) { t.For, t.At, t.Finished = at(-1), at(-1), false }), issued: at(-1), want: rollout.Verdict{Next: soon},
+		},
+		"but not as closely when they do not": {
+			target: workload(func(t *rollout.Target) { t.For, t.At, t.Finished = at(-11), at(-11), false }), issued: at(-11), want: rollout.Verdict{Next: at(1)},
 		},
 		"a rollout that is not ours is not waited for": {
 			target: workload(func(t *rollout.Target) { t.Created, t.Finished = at(-1), false }), issued: at(-2), want: rollout.Verdict{Done: true},
@@ -69,7 +75,7 @@ func FuzzDecide(f *testing.F) {
 		const year = 365 * 86400
 		at := func(seconds int64) time.Time { return noon().Add(time.Duration(seconds%year) * time.Second) }
 		target := rollout.Target{
-			Found: true, Allowed: true, Created: at(created), For: at(restartedFor), At: at(-max(restartedAt, -restartedAt)), Finished: finished,
+			Found: true, Allowed: true, Rolls: true, Created: at(created), For: at(restartedFor), At: at(-max(restartedAt, -restartedAt)), Finished: finished,
 		}
 		now, restarts := noon(), 0
 		for range 10 {
