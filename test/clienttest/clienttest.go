@@ -101,6 +101,15 @@ func start[C Client](t *testing.T, a Adapter[C], s *stage.Stage, o Options) *run
 	return r
 }
 
+// connected starts a client of an ordinary Secret, and waits until it has a connection.
+func connected[C Client](t *testing.T, a Adapter[C]) (*stage.Stage, *run[C]) {
+	t.Helper()
+	s := stage.New(t, time.Hour)
+	r := start(t, a, s, Options{})
+	r.expect(mqttcred.Connected)
+	return s, r
+}
+
 // checkForSecrets looks for the text of a token in what was told.
 func (r *run[C]) checkForSecrets(s *stage.Stage) {
 	r.mu.Lock()
@@ -160,9 +169,7 @@ func livesOnItsFiles[C Client](t *testing.T, a Adapter[C]) {
 
 func uploads[C Client](t *testing.T, a Adapter[C]) {
 	t.Helper()
-	s := stage.New(t, time.Hour)
-	r := start(t, a, s, Options{})
-	r.expect(mqttcred.Connected)
+	s, r := connected(t, a)
 	old := s.Cloud.State().Tokens()[0]
 	s.Issue(time.Hour)
 	r.expect(mqttcred.Uploaded, mqttcred.Disconnected)
@@ -179,9 +186,7 @@ func uploads[C Client](t *testing.T, a Adapter[C]) {
 
 func staysAway[C Client](t *testing.T, a Adapter[C]) {
 	t.Helper()
-	s := stage.New(t, time.Hour)
-	r := start(t, a, s, Options{})
-	r.expect(mqttcred.Connected)
+	s, r := connected(t, a)
 	s.Revoke()
 	if e := r.expect(mqttcred.Disconnected); !strings.Contains(e.Err.Error(), "code 3") {
 		t.Errorf("it was told %v", e.Err)
@@ -198,9 +203,7 @@ func staysAway[C Client](t *testing.T, a Adapter[C]) {
 
 func waits[C Client](t *testing.T, a Adapter[C]) {
 	t.Helper()
-	s := stage.New(t, time.Hour)
-	r := start(t, a, s, Options{})
-	r.expect(mqttcred.Connected)
+	s, r := connected(t, a)
 	s.Withdraw()
 	r.expect(mqttcred.Disconnected)
 	for e := r.expect(mqttcred.Waiting, mqttcred.Connected); !strings.Contains(e.Err.Error(), "taken back"); {
@@ -258,9 +261,7 @@ func trustsNobodyElse[C Client](t *testing.T, a Adapter[C]) {
 
 func hides[C Client](t *testing.T, a Adapter[C]) {
 	t.Helper()
-	s := stage.New(t, time.Hour)
-	r := start(t, a, s, Options{})
-	r.expect(mqttcred.Connected)
+	s, r := connected(t, a)
 	if err := r.publish(); err != nil { // it holds a connection
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mqtt-token-operator/mqtt-token-operator/api/v1alpha1"
 	"github.com/mqtt-token-operator/mqtt-token-operator/test/cluster"
 )
 
@@ -83,7 +82,7 @@ func (w *world) awaitClients(ctx context.Context, wanted []string) error {
 // renewOneOfMany renews the tokens of one pod of a set. They reach its folder in a volume that all have.
 func (w *world) renewOneOfMany(ctx context.Context) error {
 	began := time.Now()
-	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/robot-0", v1alpha1.ReissueAnnotation+"=e2e"); err != nil {
+	if err := w.reissue(ctx, "robot-0"); err != nil {
 		return err
 	}
 	robot := &app{w: w, name: "robot-0", namespace: line, selector: "statefulset.kubernetes.io/pod-name=robot-0", past: began}
@@ -102,7 +101,7 @@ func (w *world) renewOneOfMany(ctx context.Context) error {
 // restartConsumer renews the tokens of a program that only knows its environment: the operator has its pod replaced.
 func (w *world) restartConsumer(ctx context.Context) error {
 	began := time.Now()
-	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/legacy", v1alpha1.ReissueAnnotation+"=e2e"); err != nil {
+	if err := w.reissue(ctx, "legacy"); err != nil {
 		return err
 	}
 	legacy := &app{w: w, name: "legacy", namespace: line, selector: "app=legacy", past: began}

@@ -70,7 +70,7 @@ func (w *world) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/press", v1alpha1.ReissueAnnotation+"=e2e"); err != nil {
+	if err := w.reissue(ctx, "press"); err != nil {
 		return err
 	}
 	written, err := w.awaitChange(ctx, before)
@@ -97,6 +97,12 @@ func (w *world) renew(ctx context.Context) error {
 	}
 	w.Held("the client uploaded them %s later and publishes on, over the same connection", w.figures.toUpload.Round(time.Millisecond))
 	return nil
+}
+
+// reissue asks for new tokens of a grant.
+func (w *world) reissue(ctx context.Context, grant string) error {
+	_, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/"+grant, "--overwrite", v1alpha1.ReissueAnnotation+"="+time.Now().Format(time.RFC3339Nano))
+	return err
 }
 
 // keepStale gives an application a copy of tokens that nobody renews.
@@ -243,7 +249,7 @@ func (w *world) killOperator(ctx context.Context) error {
 	if err := w.cloud.slowDown(ctx, slowCalls); err != nil {
 		return err
 	}
-	if _, err := w.node.Ask(ctx, "-n", line, "annotate", "mtg/press", v1alpha1.ReissueAnnotation+"=again", "--overwrite"); err != nil {
+	if err := w.reissue(ctx, "press"); err != nil {
 		return err
 	}
 	if err := pause(ctx, slowCalls/3); err != nil { // it calls the service meanwhile

@@ -41,13 +41,23 @@ func bridgeTemplate(t *testing.T, s *stage.Stage) string {
 	return place.Replace(grant.Spec.Secret.Template["bridge.conf"])
 }
 
-func TestABridgeCarriesOnWithNewTokens(t *testing.T) {
+// bridge is one that runs, and what arrives through it.
+type bridge struct {
+	*program
+	port     string
+	received <-chan string
+}
+
+// startBridge starts it with the Secret as a test has it: prepare changes it beforehand.
+func startBridge(t *testing.T, prepare func(*stage.Stage)) (*stage.Stage, bridge) {
+	t.Helper()
 	if _, err := exec.LookPath("mosquitto"); err != nil {
 		t.Skip("it needs mosquitto: hack/examples-deps.sh installs it")
 	}
 	s := stage.New(t, time.Hour)
 	s.Template("bridge.conf", bridgeTemplate(t, s))
 	s.Issue(time.Hour)
+	prepare(s)
 	received := s.Listen()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,42 +70,63 @@ func TestABridgeCarriesOnWithNewTokens(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("LOCAL_PORT", port)
-	p := start(t, example{command: []string{"sh", "examples/bridge/bridge.sh"}}, s)
+	started := example{command: []string{"sh", "examples/bridge/bridge.sh"}, environment: []string{"LOCAL_PORT=" + port}}
+	return s, bridge{program: start(t, started, s), port: port, received: received}
+}
 
-	publishLocally := func(message string) error {
-		return exec.CommandContext(t.Context(), "mosquitto_pub", "-h", "127.0.0.1", "-p", port, "-q", "1", "-t", "local/state", "-m", message).Run()
-	}
-	// A message may be published before the bridge is up; the next one is not.
-	arrives := func(what string) {
-		t.Helper()
-		for n := range 60 {
-			message := fmt.Sprintf("%s %d", what, n)
-			if publishLocally(message) != nil {
-				await(t, after(500*time.Millisecond))
-				continue
-			}
-			select {
-			case got := <-received:
-				if strings.HasPrefix(got, what) {
-					return
-				}
-			case <-time.After(500 * time.Millisecond):
-			}
+// publish speaks to it as the programs beside it do, and fails while it does not run.
+func (b bridge) publish(message string) error {
+	return exec.CommandContext(b.t.Context(), "mosquitto_pub", "-h", "127.0.0.1", "-p", b.port, "-q", "1", "-t", "local/state", "-m", message).Run()
+}
+
+// carries publishes until a message has arrived: one that is published before the bridge is up may not.
+func (b bridge) carries(what string) {
+	b.t.Helper()
+	for n := range 60 {
+		message := fmt.Sprintf("%s %d", what, n)
+		if b.publish(message) != nil {
+			await(b.t, after(500*time.Millisecond))
+			continue
 		}
-		t.Fatalf("no message %q arrived", what)
+		select {
+		case got := <-b.received:
+			if strings.HasPrefix(got, what) {
+				return
+			}
+		case <-time.After(500 * time.Millisecond):
+		}
 	}
-	arrives("first")
+	b.t.Fatalf("no message %q arrived", what)
+}
+
+func TestABridgeCarriesOnWithNewTokens(t *testing.T) {
+	s, b := startBridge(t, func(*stage.Stage) {})
+	b.carries("first")
 	s.Issue(time.Hour)
-	p.expect("^(reloaded|started anew)", "")
+	b.expect("^(reloaded|started anew)", "")
 	s.RevokeAllButLast()
-	arrives("renewed")
+	b.carries("renewed")
 
 	s.Withdraw()
-	p.expect("^waiting: the tokens were taken back", "")
-	p.stays(s, "^Connecting bridge")
+	b.expect("^waiting: the tokens were taken back", "")
+	b.stays(s, "^Connecting bridge")
 	s.Issue(time.Hour)
-	arrives("released")
+	b.carries("released")
+}
+
+// Programs beside a bridge that is held from its start can publish all the same.
+func TestABridgeWithoutTokensServesItsNeighbours(t *testing.T) {
+	s, b := startBridge(t, (*stage.Stage).Withdraw)
+	b.expect("^waiting: the tokens were taken back", "")
+	for n := 0; b.publish("hello") != nil; n++ {
+		if n == 20 {
+			t.Fatal("nobody listens")
+		}
+		await(t, after(500*time.Millisecond))
+	}
+	b.stays(s, "Connecting bridge")
+	s.Issue(time.Hour)
+	b.carries("released")
 }
 
 // after is a message that comes later.

@@ -171,132 +171,119 @@ func (p *program) stays(s *stage.Stage, away string) {
 	}
 }
 
-func TestTheExamplesKeepTheClientContract(t *testing.T) {
+// goesOn renews the tokens, and sees to it that the client uses the new ones, over an open connection if it can.
+func (p *program) goesOn(e example, s *stage.Stage, received <-chan string) {
+	p.t.Helper()
+	s.Issue(time.Hour)
+	if e.uploads {
+		p.expect("uploaded new tokens", "not connected|^connected")
+	}
+	s.RevokeAllButLast()
+	p.expect("^published", "not connected|refused|says")
+	drain(received)
+	await(p.t, received)
+}
+
+// eachExample runs a test for each, at the same time; what lacks something is skipped, and says so.
+func eachExample(t *testing.T, test func(*testing.T, example)) {
+	t.Helper()
 	for name, e := range examples() {
 		t.Run(name, func(t *testing.T) {
 			if !e.isThere() {
 				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
 			}
 			t.Parallel()
-			s := stage.New(t, time.Hour)
-			received := s.Listen()
-			p := start(t, e, s)
-			p.expect("^published 1$", "not connected|refused")
-			for range 2 {
-				await(t, received)
-			}
-
-			s.Issue(time.Hour) // a renewal
-			if e.uploads {
-				p.expect("uploaded new tokens", "not connected|^connected")
-			}
-			s.RevokeAllButLast()
-			p.expect("^published", "not connected|refused|says")
-			drain(received)
-			await(t, received)
-
-			s.Revoke()
-			p.expect("^waiting: .*others", "")
-			p.stays(s, "^connected|^published|^refused")
-			s.Issue(time.Hour)
-			p.expect("^published", "refused")
-
-			s.Withdraw()
-			p.expect("^waiting: .*(holds no tokens|taken back)", "")
-			p.stays(s, "^connected|^published|^refused")
-			s.Issue(time.Hour)
-			p.expect("^published", "refused")
+			test(t, e)
 		})
 	}
+}
+
+func TestTheExamplesKeepTheClientContract(t *testing.T) {
+	eachExample(t, func(t *testing.T, e example) {
+		s := stage.New(t, time.Hour)
+		received := s.Listen()
+		p := start(t, e, s)
+		p.expect("^published 1$", "not connected|refused")
+		for range 2 {
+			await(t, received)
+		}
+
+		p.goesOn(e, s, received)
+
+		s.Revoke()
+		p.expect("^waiting: .*others", "")
+		p.stays(s, "^connected|^published|^refused")
+		s.Issue(time.Hour)
+		p.expect("^published", "refused")
+
+		s.Withdraw()
+		p.expect("^waiting: .*(holds no tokens|taken back)", "")
+		p.stays(s, "^connected|^published|^refused")
+		s.Issue(time.Hour)
+		p.expect("^published", "refused")
+	})
 }
 
 // The volume of a StatefulSet has a folder for each pod, and no link of its own in it.
 func TestTheExamplesFollowAFolderInAProjectedVolume(t *testing.T) {
-	for name, e := range examples() {
-		t.Run(name, func(t *testing.T) {
-			if !e.isThere() {
-				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
-			}
-			t.Parallel()
-			s := stage.Open(t, time.Hour, stage.Options{Projected: true})
-			received := s.Listen()
-			p := start(t, e, s)
-			p.expect("^published 1$", "not connected|refused")
-			s.Issue(time.Hour)
-			if e.uploads {
-				p.expect("uploaded new tokens", "not connected|^connected")
-			}
-			s.RevokeAllButLast()
-			p.expect("^published", "not connected|refused|says")
-			drain(received)
-			await(t, received)
-		})
-	}
+	eachExample(t, func(t *testing.T, e example) {
+		s := stage.Open(t, time.Hour, stage.Options{Projected: true})
+		received := s.Listen()
+		p := start(t, e, s)
+		p.expect("^published 1$", "not connected|refused")
+		p.goesOn(e, s, received)
+	})
 }
 
 // A pod of a StatefulSet may start before its grant is served: its folder comes later.
 func TestTheExamplesWaitForTheirFolder(t *testing.T) {
-	for name, e := range examples() {
-		t.Run(name, func(t *testing.T) {
-			if !e.isThere() {
-				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
-			}
-			t.Parallel()
-			s := stage.Open(t, time.Hour, stage.Options{Projected: true})
-			if err := os.Remove(s.Folder); err != nil {
-				t.Fatal(err)
-			}
-			p := start(t, e, s)
-			p.expect("^waiting: ", "")
-			s.Issue(time.Hour)
-			p.expect("^published 1$", "refused")
-		})
-	}
+	eachExample(t, func(t *testing.T, e example) {
+		s := stage.Open(t, time.Hour, stage.Options{Projected: true})
+		if err := os.Remove(s.Folder); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, e, s)
+		p.expect("^waiting: ", "")
+		s.Issue(time.Hour)
+		p.expect("^published 1$", "refused")
+	})
 }
 
 // Whoever can come between client and broker has a certificate that everybody trusts, but for another name.
 func TestTheExamplesGiveNoTokenToAnotherHost(t *testing.T) {
-	for name, e := range examples() {
-		t.Run(name, func(t *testing.T) {
-			if !e.isThere() {
-				t.Skipf("it needs %s: hack/examples-deps.sh installs it", e.needs)
-			}
-			t.Parallel()
-			s := stage.Open(t, time.Hour, stage.Options{CertificateFor: "elsewhere.example.com"})
-			p := start(t, e, s)
-			p.expect("^not (connected|published)", "^connected|^published|refused")
-			p.stays(s, "^connected|^published|^refused")
-			if tries := s.Cloud.Connects(); tries > 0 {
-				t.Errorf("the broker saw %d CONNECTs", tries)
-			}
-		})
-	}
+	eachExample(t, func(t *testing.T, e example) {
+		s := stage.Open(t, time.Hour, stage.Options{CertificateFor: "elsewhere.example.com"})
+		p := start(t, e, s)
+		p.expect("^not (connected|published)", "^connected|^published|refused")
+		p.stays(s, "^connected|^published|^refused")
+		if tries := s.Cloud.Connects(); tries > 0 {
+			t.Errorf("the broker saw %d CONNECTs", tries)
+		}
+	})
 }
 
 // The clients of a group compose their ids alike, in whatever language, with room for a pod's name or hardly any.
 func TestTheExamplesComposeTheSameClientIDs(t *testing.T) {
 	const podName = "a-pod.with-a-name-of-more-than-sixty-four-characters-5d8f7b9c6d-x2x4z"
-	for name, e := range examples() {
-		if !e.isThere() || !e.uploads { // mosquitto_pub is told its id
-			continue
+	eachExample(t, func(t *testing.T, e example) {
+		if !e.uploads {
+			t.Skip("mosquitto_pub is told its client id")
 		}
 		for _, group := range []string{"GID_stage", "GID_" + strings.Repeat("g", 53)} {
-			t.Run(fmt.Sprintf("%s, a group id of %d characters", name, len(group)), func(t *testing.T) {
-				t.Parallel()
+			t.Run(fmt.Sprintf("a group id of %d characters", len(group)), func(t *testing.T) {
 				want, err := mqttcred.Credentials{GroupID: group}.ClientIDFor(podName)
 				if err != nil {
 					t.Fatal(err)
 				}
 				s := stage.Open(t, time.Hour, stage.Options{GroupID: group})
-				pod := e
-				pod.environment = []string{"POD_NAME=" + podName}
-				start(t, pod, s).expect("^published 1$", "not connected|refused")
+				e.environment = []string{"POD_NAME=" + podName}
+				start(t, e, s).expect("^published 1$", "not connected|refused")
 				if diff := cmp.Diff([]string{want}, s.Cloud.Clients()); diff != "" {
 					t.Errorf("clients (-want +got):\n%s", diff)
 				}
 			})
 		}
-	}
+	})
 }
 
 // A program that only knows its environment cannot go on with new tokens. It must end when the old ones do, and go on when
