@@ -19,9 +19,9 @@ const inUseRecheck = time.Second
 // finalize keeps an instance in deletion while grants or the ledger revoke over it, but not longer than a deletion may
 // take. The link stays in memory after that.
 func (r *InstanceReconciler) finalize(ctx context.Context, instance *v1alpha1.MqttInstance, now time.Time) (gone bool, err error) {
-	has := controllerutil.ContainsFinalizer(instance, v1alpha1.InstanceFinalizer)
+	key, has := client.ObjectKeyFromObject(instance), controllerutil.ContainsFinalizer(instance, v1alpha1.InstanceFinalizer)
 	if instance.DeletionTimestamp.IsZero() {
-		delete(r.closing, client.ObjectKeyFromObject(instance)) // whoever was deleted under this name is gone
+		delete(r.closing, key) // whoever was deleted under this name is gone
 		if has {
 			return false, nil
 		}
@@ -34,9 +34,8 @@ func (r *InstanceReconciler) finalize(ctx context.Context, instance *v1alpha1.Mq
 	if err != nil {
 		return false, err
 	}
-	key := client.ObjectKeyFromObject(instance)
 	pending := r.Ledger.pendingOf(key)
-	if now.Before(r.closesAt(instance, now)) && (sum.leaning > 0 || pending > 0) {
+	if now.Before(r.closesAt(key, now)) && (sum.leaning > 0 || pending > 0) {
 		return false, nil
 	}
 	if err := client.IgnoreNotFound(r.patchFinalizer(ctx, instance, controllerutil.RemoveFinalizer)); err != nil {
@@ -63,8 +62,7 @@ func (r *InstanceReconciler) outlive(ctx context.Context, key types.NamespacedNa
 // closesAt is when an instance in deletion goes, needed or not. It counts from when this process first saw the deletion: a
 // manager that has just started has no link yet, and grants get their chance to revoke over it however long ago the
 // deletion was. Nor do the clocks of API server and manager have to agree.
-func (r *InstanceReconciler) closesAt(instance *v1alpha1.MqttInstance, now time.Time) time.Time {
-	key := client.ObjectKeyFromObject(instance)
+func (r *InstanceReconciler) closesAt(key types.NamespacedName, now time.Time) time.Time {
 	if _, found := r.closing[key]; !found {
 		r.closing[key] = now
 	}

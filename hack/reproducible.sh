@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the manager twice, here and from a copy of what the Dockerfile builds from elsewhere; fails unless both are equal, byte for byte.
+# Builds the manager twice, here and elsewhere from a copy of what the Dockerfile builds from; fails unless both are equal,
+# byte for byte.
 #
 # Seconds, because what is compiled comes from the build cache both times. COLD=1 gives the second build an empty cache,
 # so that the compiler is put to the test as well; that takes minutes.

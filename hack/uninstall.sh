@@ -5,8 +5,8 @@
 # The manager is what takes finalizers off. Where none runs any more, this changes nothing: it prints what waits, which
 # tokens stay alive until when, and the commands that let go of them.
 #
-# Codes: 0 done; 2 wrong arguments, or another manager than the named one; 3 tokens are still to be revoked: try again later; 4 something waits for a manager;
-# 5 the API server did not answer: run it again.
+# Codes: 0 done; 2 wrong arguments, or another manager than the named one; 3 tokens are still to be revoked: try again later;
+# 4 something waits for a manager; 5 the API server did not answer: run it again.
 set -euo pipefail
 
 namespace=mqtt-token-system
@@ -139,13 +139,13 @@ survey() {
   of_pages=$(pages)
   of_instances=$(instances)
   say "$(count "$of_grants") grants, $(count "$of_secrets") token Secrets, $(count "$of_pages") pages in the ledger, $(count "$of_instances") instances"
-  abandoned=$(grants | awk '$4 == "Abandon" {print "  " $1 "/" $2}')
+  abandoned=$(awk '$4 == "Abandon" {print "  " $1 "/" $2}' <<< "$of_grants")
   if [ -n "$abandoned" ]; then
     say "these grants have deletionPolicy Abandon: what is alive in their Secrets is left to expire"
     echo "$abandoned"
   fi
   say "tokens that are alive now:"
-  { secrets; pages; } | live
+  live <<< "$of_secrets"$'\n'"$of_pages"
 }
 
 release() { # release <kind>: a command for each line that holds our finalizer
@@ -181,7 +181,7 @@ leave() {
   left=$(pages)
   if [ -z "$left" ]; then return; fi
   say "$1; these tokens stay alive until they are revoked or expire:"
-  pages | live
+  live <<< "$left"
   if [ -n "$leave_live" ]; then return; fi
   say "Run this again when the service answers, or with --leave-live to forget them."
   exit 3

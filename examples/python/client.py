@@ -41,11 +41,14 @@ def current():
 
 def load():
     """Returns a version of the Secret and its files, all of that version. It waits until there is one."""
+    told = False
     while True:
         version = current()
         if not os.path.exists(os.path.join(version, "tokens.json")):
-            log("waiting: the folder holds no tokens")
-            time.sleep(2)
+            if not told:
+                log("waiting: the folder holds no tokens")
+            told = True
+            time.sleep(0.2)
             continue
         try:
             files = {}
