@@ -150,6 +150,7 @@ func isDaemonSetDone(d *appsv1.DaemonSet) bool {
 	return s.ObservedGeneration >= d.Generation && s.UpdatedNumberScheduled >= s.DesiredNumberScheduled && s.NumberAvailable >= s.DesiredNumberScheduled
 }
 
+// rollsAll reports whether a change of the template replaces all pods of a set.
 func rollsAll(s appsv1.StatefulSetUpdateStrategy) bool {
 	part := s.RollingUpdate != nil && s.RollingUpdate.Partition != nil && *s.RollingUpdate.Partition > 0
 	return s.Type != appsv1.OnDeleteStatefulSetStrategyType && !part

@@ -7,8 +7,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -39,8 +37,12 @@ func run(ctx context.Context) error {
 	if os.Getenv(mqttcred.EnvPassword) == "" {
 		return errors.New("waiting: the tokens were taken back")
 	}
+	asked, err := options()
+	if err != nil {
+		return err
+	}
 	lost := make(chan error, 1)
-	client := mqtt.NewClient(options().SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }))
+	client := mqtt.NewClient(asked.SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err }))
 	if err := answer(client.Connect()); err != nil {
 		return fmt.Errorf("not connected: %w", err)
 	}
@@ -61,15 +63,18 @@ func run(ctx context.Context) error {
 	}
 }
 
-func options() *mqtt.ClientOptions {
-	trust := &tls.Config{MinVersion: tls.VersionTLS12}
+func options() (*mqtt.ClientOptions, error) {
+	var broker mqttcred.Credentials
 	if certificate := os.Getenv(mqttcred.EnvCA); certificate != "" {
-		trust.RootCAs = x509.NewCertPool()
-		trust.RootCAs.AppendCertsFromPEM([]byte(certificate))
+		broker.CA = []byte(certificate)
+	}
+	trust, err := broker.TLS()
+	if err != nil {
+		return nil, err
 	}
 	return mqtt.NewClientOptions().AddBroker(os.Getenv(mqttcred.EnvURL)).SetClientID(os.Getenv(mqttcred.EnvClientID)).
 		SetUsername(os.Getenv(mqttcred.EnvUsername)).SetPassword(os.Getenv(mqttcred.EnvPassword)).SetTLSConfig(trust).
-		SetProtocolVersion(4).SetConnectTimeout(patience).SetAutoReconnect(false)
+		SetProtocolVersion(4).SetConnectTimeout(patience).SetAutoReconnect(false), nil
 }
 
 func answer(token mqtt.Token) error {
